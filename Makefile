@@ -1,0 +1,84 @@
+# Pratai: one makefile, everything out of tree below build/ (or B=dir).
+#
+#   make            build          make check        every test
+#   make deps       packages       make check-quick  what needs no other server
+#   make demo       the main job   make bench        benchmarks
+#   make install PREFIX=/usr/local DESTDIR=          make doctor   what is missing
+#
+# Variants, each in a directory of its own: SAN=address,undefined  COV=1  DEBUG=1
+
+PREFIX ?= /usr/local
+SAN ?=
+variant := $(if $(SAN),-san)$(if $(COV),-cov)$(if $(DEBUG),-debug)
+B ?= build$(variant)
+CC = gcc
+PYTHON = /usr/bin/python3
+
+VERSION := 0.1.0
+
+WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef \
+	-Wimplicit-fallthrough $(if $(CI),-Werror)
+HARDEN = -fPIE -fstack-protector-strong -fstack-clash-protection \
+	$(if $(SAN)$(DEBUG),,-D_FORTIFY_SOURCE=3)
+OPTIMIZE = $(if $(DEBUG)$(SAN),-O1,-O2)
+CFLAGS += -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -g $(OPTIMIZE) $(WARN) $(HARDEN) \
+	-ffunction-sections -fdata-sections -I. -I$(B) \
+	-DPRATAI_VERSION='"$(VERSION)"' -DPRATAI_PREFIX='"$(PREFIX)"' \
+	$(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -DPRATAI_TEST_BUILD) \
+	$(if $(DEBUG),-DPRATAI_TEST_BUILD) $(if $(COV),--coverage)
+LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,--gc-sections -Wl,--as-needed \
+	$(if $(SAN),-fsanitize=$(SAN)) $(if $(COV),--coverage)
+
+# ---- modules: a static library each ----------------------------------------------
+
+modules := core/base core/model netio store sandbox rootfs core/build core/api core/agent \
+	core/scheduler core/node core/client
+objects = $(patsubst %.c,$(B)/%.o,$(filter-out %/main.c %_main.c,$(wildcard $(1)/*.c)))
+library = $(B)/lib$(subst /,-,$(1)).a
+define module_rule
+$(call library,$(1)): $(call objects,$(1))
+	@rm -f $$@
+	@$$(AR) rcs $$@ $$^
+endef
+$(foreach m,$(modules),$(eval $(call module_rule,$(m))))
+
+$(B)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+base := $(call library,core/base)
+model := $(call library,core/model) $(base)
+LIBS_control := -lzmq -lcurl -lmicrohttpd -lsqlite3 -larchive -lsodium -lcjson -lpthread -lm
+LIBS_node := -lzmq -lcurl -larchive -lseccomp -lsodium -lcjson -lm
+LIBS_client := -lcurl -larchive -lsodium -lcjson -lm
+
+# ---- programs ----------------------------------------------------------------------
+
+programs := $(B)/pratai $(B)/pratai-client $(B)/pratai-control $(B)/pratai-node
+all: $(programs) runtimes
+.DEFAULT_GOAL := all
+
+include $(wildcard sandbox/*.mk runtimes/*.mk tests/*.mk bench/*.mk)
+
+$(B)/pratai: $(B)/core/client/run_main.o $(call library,sandbox) $(call library,rootfs) $(base)
+	$(CC) $(LDFLAGS) -o $@ $^ -lm
+
+$(B)/pratai-client: $(B)/core/client/client_main.o $(call library,core/client) \
+		$(call library,netio) $(model)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_client)
+
+$(B)/pratai-control: $(B)/core/api/control_main.o $(call library,core/api) \
+		$(call library,core/agent) $(call library,core/scheduler) $(call library,store) \
+		$(call library,rootfs) $(call library,netio) $(model)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_control)
+
+$(B)/pratai-node: $(B)/core/node/node_main.o $(call library,core/node) $(call library,core/build) \
+		$(call library,sandbox) $(call library,rootfs) $(call library,netio) $(model)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_node)
+
+clean:
+	rm -rf $(B)
+
+.PHONY: all clean runtimes

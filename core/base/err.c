@@ -1,0 +1,102 @@
+#include "core/base/err.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const class_names[] = {
+	[ERR_NONE] = "none",         [ERR_INPUT] = "input",       [ERR_DENIED] = "denied",
+	[ERR_NOT_FOUND] = "missing", [ERR_CONFLICT] = "conflict", [ERR_FUNCTION] = "function",
+	[ERR_LIMIT] = "limit",       [ERR_NODE] = "node",         [ERR_AGAIN] = "again",
+};
+_Static_assert(sizeof class_names / sizeof class_names[0] == ERR_CLASS_COUNT, "a name for each");
+
+/* Errors may quote what an attacker sent: one line, no control characters. */
+static void
+make_printable(char *s)
+{
+	for (; *s; s++)
+		if ((unsigned char)*s < 0x20 || *s == 0x7f)
+			*s = '?';
+}
+
+static void
+fill(struct err *e, enum err_class cls, int errnum, const char *fmt, va_list ap)
+{
+	e->cls = cls;
+	e->errnum = errnum;
+	e->step[0] = '\0';
+	vsnprintf(e->text, sizeof e->text, fmt, ap);
+}
+
+int
+err_set(struct err *e, enum err_class cls, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!e)
+		return -1;
+	va_start(ap, fmt);
+	fill(e, cls, 0, fmt, ap);
+	va_end(ap);
+	make_printable(e->text);
+	return -1;
+}
+
+int
+err_sys(struct err *e, enum err_class cls, const char *fmt, ...)
+{
+	int errnum = errno;
+	va_list ap;
+	size_t len;
+
+	if (!e)
+		return -1;
+	va_start(ap, fmt);
+	fill(e, cls, errnum, fmt, ap);
+	va_end(ap);
+	len = strlen(e->text);
+	snprintf(e->text + len, sizeof e->text - len, ": %s", strerrordesc_np(errnum));
+	make_printable(e->text);
+	errno = errnum;
+	return -1;
+}
+
+int
+err_wrap(struct err *e, const char *fmt, ...)
+{
+	char context[sizeof e->text], text[2 * sizeof e->text + 2];
+	va_list ap;
+
+	if (!e)
+		return -1;
+	va_start(ap, fmt);
+	vsnprintf(context, sizeof context, fmt, ap);
+	va_end(ap);
+	snprintf(text, sizeof text, "%s: %s", context, e->text);
+	text[sizeof e->text - 1] = '\0';
+	memcpy(e->text, text, sizeof e->text);
+	make_printable(e->text);
+	return -1;
+}
+
+void
+err_step(struct err *e, const char *step)
+{
+	if (e)
+		snprintf(e->step, sizeof e->step, "%s", step);
+}
+
+void
+err_clear(struct err *e)
+{
+	if (e)
+		memset(e, 0, sizeof *e);
+}
+
+const char *
+err_class_name(enum err_class cls)
+{
+	return (unsigned)cls < ERR_CLASS_COUNT ? class_names[cls] : "unknown";
+}

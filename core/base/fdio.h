@@ -1,0 +1,76 @@
+/*
+ * Descriptors and files: whole reads and writes, files that appear complete or not at
+ * all, and the one way into a tree that somebody else wrote.
+ */
+#ifndef PRATAI_FDIO_H
+#define PRATAI_FDIO_H
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+struct buf;
+struct err;
+
+/* CLEAN_FD int fd = open(...);  closes at the end of the scope; fd_steal keeps it. */
+static inline void
+fd_cleanup(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+}
+#define CLEAN_FD __attribute__((cleanup(fd_cleanup)))
+
+static inline int
+fd_steal(int *fd)
+{
+	int stolen = *fd;
+
+	*fd = -1;
+	return stolen;
+}
+
+static inline void
+free_cleanup(void *p)
+{
+	free(*(void **)p);
+}
+#define CLEAN_FREE __attribute__((cleanup(free_cleanup)))
+
+/* Sets *fd to -1 after closing it, if it is open. */
+void fd_close(int *fd);
+
+int fd_set_nonblocking(int fd);
+/* For a descriptor that is to survive exec. */
+int fd_set_inheritable(int fd);
+
+/* All len bytes, or -1 with errno (EPIPE at the end of a socket's life). */
+int fd_write_all(int fd, const void *data, size_t len);
+/* Up to len bytes until the end of the file: the count, or -1 with errno. */
+ssize_t fd_read_all(int fd, void *data, size_t len);
+
+/* The whole file, at most max bytes (else ERR_LIMIT).  name is for errors. */
+int fd_slurp(int fd, const char *name, size_t max, struct buf *out, struct err *e);
+int file_slurp(int dirfd, const char *path, size_t max, struct buf *out, struct err *e);
+
+/* Writes path's new content beside it, syncs it, renames it over path, syncs the directory. */
+int file_replace(int dirfd, const char *path, mode_t mode, const void *data, size_t len,
+		 struct err *e);
+
+/* mkdir -p below dirfd, with mode for each directory made.  For trees of our own. */
+int dir_make(int dirfd, const char *path, mode_t mode, struct err *e);
+
+/* Removes path and all below it, unreadable directories included; never follows a link,
+ * never leaves the file system.  A path that is not there is success. */
+int dir_remove(int dirfd, const char *path, struct err *e);
+
+/*
+ * Opens path below dirfd and nowhere else, for trees with content that others wrote:
+ * no link, no "..", no mount leads out (openat2 with RESOLVE_BENEATH |
+ * RESOLVE_NO_MAGICLINKS, plus what resolve adds).  O_CLOEXEC is added.  The
+ * descriptor, or -1 with errno.
+ */
+int open_beneath(int dirfd, const char *path, int flags, mode_t mode, uint64_t resolve);
+
+#endif
