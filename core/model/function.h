@@ -1,0 +1,85 @@
+/*
+ * A function's record and its versions: what may be in them, and the defaults.  Pure:
+ * JSON in, JSON out.
+ *
+ * A *function* is the record that its owner sees (CONTRACT.md).  A *version* is what one
+ * create or update made of it: immutable settings and package, plus a build state.  An
+ * event runs one version.
+ */
+#ifndef PRATAI_FUNCTION_H
+#define PRATAI_FUNCTION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/base/id.h"
+#include "core/model/event.h"
+
+struct err;
+struct json;
+
+enum {
+	FUNCTION_NAME_MAX = 64, /* with the NUL */
+	FUNCTION_MEMORY_MIN_MIB = 16,
+	FUNCTION_MEMORY_MAX_MIB = 8192,
+	FUNCTION_TIMEOUT_MAX_S = 3600,
+	FUNCTION_OUTPUT_BYTES = 1 << 20,
+	FUNCTION_PACKAGE_MAX_BYTES = 64 << 20,
+	FUNCTION_UNPACKED_MAX_BYTES = 512 << 20,
+	FUNCTION_PACKAGE_ENTRIES_MAX = 20000,
+	FUNCTION_METADATA_MAX_BYTES = 256 << 10,
+	FUNCTION_QUEUE_MAX = 100000, /* queued events of one function */
+};
+
+enum version_state { VERSION_BUILDING, VERSION_READY, VERSION_FAILED };
+
+/* [A-Za-z0-9][A-Za-z0-9_.-]{0,62} */
+int function_name_check(const char *name, struct err *e);
+
+/*
+ * Checks a create's metadata (unknown fields, types and ranges are ERR_INPUT, naming the
+ * field) and returns the settings, complete with defaults.
+ */
+struct json *function_settings_new(const struct json *metadata, struct err *e);
+/* The same for an update: metadata's fields over the settings in force. */
+struct json *function_settings_update(const struct json *settings, const struct json *metadata,
+				      struct err *e);
+/* True when the change needs a new version (anything but description and tags). */
+bool function_settings_need_version(const struct json *before, const struct json *after);
+
+/*
+ * The function's document for the store: settings and identity in one JSON object.
+ * now_us: created_at and updated_at.
+ */
+struct json *function_document(const struct id *id, const char *project, const char *user,
+			       const struct json *settings, uint32_t version,
+			       const char *package_digest, uint64_t package_bytes, int64_t now_us);
+
+/* What the scheduler, the API and a node need of a version, parsed once. */
+struct function_version {
+	struct id function_id;
+	char project_id[EVENT_PROJECT_MAX];
+	char name[FUNCTION_NAME_MAX];
+	uint32_t version;
+	enum version_state state;
+	enum event_type type;
+	char runtime[32];
+	char image[128];
+	char package_digest[65], layer_digest[65]; /* hex; layer: what the build made, "" before */
+	uint32_t memory_mib, tmp_size_mib, cpu_millis, pids, timeout_s, retries, limit;
+	uint32_t output_bytes;
+	char network[16];
+	char *env; /* JSON object, owned */
+	char *reason; /* state_reason, owned, or NULL */
+};
+void function_version_clear(struct function_version *v);
+
+/* A version's document, and back. */
+struct json *function_version_document(const struct json *function, enum version_state state,
+				       const char *layer_digest, const char *reason);
+int function_version_parse(const struct json *document, struct function_version *out,
+			   struct err *e);
+const char *version_state_name(enum version_state s);
+int version_state_parse(const char *word);
+
+#endif

@@ -1,0 +1,201 @@
+/*
+ * The store: one interface, asynchronous; SQLite behind it (Elasticsearch later).
+ *
+ * Requests go in, completions come back on the loop, in any order between kinds, but a
+ * write is seen by every later request of the same process about the same record.
+ * Callbacks are never called before the request returned.  e is NULL on success.
+ * What a callback is given is valid during the callback only.
+ *
+ * Durable: a write's callback means that it is on disk (SQLite: WAL with
+ * synchronous=FULL; concurrent writes share a commit).
+ */
+#ifndef PRATAI_STORE_H
+#define PRATAI_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/model/event.h"
+
+struct err;
+struct loop;
+struct store;
+
+/*
+ * spec: "sqlite:PATH" or "sqlite:" (pratai.db in the directory).  dir_fd: the directory
+ * for database, blobs and spool, owned by the running user; paths are below it and used
+ * through it only (/proc/self/fd/N), since the process may not see the path above it.
+ * Runs the schema's migrations; refuses (ERR_NODE) a database of a newer version.
+ */
+struct store *store_open(const char *spec, int dir_fd, struct loop *l, struct err *e);
+/* Completes what was asked for, then closes.  Callbacks still come, from here. */
+void store_close(struct store *s);
+
+/* ---- Documents: what there are few of ---- */
+
+enum store_kind {
+	STORE_FUNCTION, /* name: unique within the project */
+	STORE_VERSION,  /* id: "<function id>.<version>", parent: the function's id */
+	STORE_TOKEN,    /* id: the token's id; name: SHA-256 of the secret, unique */
+	STORE_BUILD,    /* id as the version's: the build's output for the owner */
+	STORE_META,     /* the cluster's own: id "scheduler" … */
+	STORE_KIND_COUNT
+};
+
+enum { STORE_ID_MAX = 96, STORE_JSON_MAX = 4 << 20, STORE_LIST_MAX = 1000 };
+
+struct store_doc {
+	enum store_kind kind;
+	const char *id;      /* unique within the kind; lists are ordered by it */
+	const char *project; /* "" for none */
+	const char *name;    /* NULL: none; else unique within (kind, project) */
+	const char *parent;  /* NULL: none; for lists by parent */
+	uint64_t rev;        /* set by the store: 1, 2, … */
+	const char *json;
+};
+
+struct store_answer {
+	const struct store_doc *docs;
+	size_t doc_count;
+	const struct event *events;
+	size_t event_count;
+	const char *next;  /* cursor of the next page, or NULL */
+	const void *bytes; /* payload, response or logs */
+	size_t len;
+	int fd;            /* store_blob_open: the callback's to close; else -1 */
+	uint64_t rev;      /* of the document written */
+	bool changed;      /* settle, …: the write applied; false: it had ended before */
+	struct id existing; /* event_create: zero, or the event that holds the idempotency key */
+	uint64_t counts[EVENT_STATE_COUNT];
+};
+typedef void (*store_fn)(void *arg, const struct store_answer *a, const struct err *e);
+
+/* ERR_CONFLICT: the id, or the name in the project, is taken. */
+void store_doc_create(struct store *s, const struct store_doc *d, store_fn fn, void *arg);
+/* Replaces json (and name) where rev is still d->rev (0: any): else ERR_CONFLICT;
+ * ERR_NOT_FOUND. */
+void store_doc_update(struct store *s, const struct store_doc *d, store_fn fn, void *arg);
+/* One document in the answer, or ERR_NOT_FOUND.  By id, or by project and name. */
+void store_doc_get(struct store *s, enum store_kind kind, const char *id, store_fn fn, void *arg);
+void store_doc_find(struct store *s, enum store_kind kind, const char *project, const char *name,
+		    store_fn fn, void *arg);
+/* By id, after cursor (NULL: from the start), at most limit.  project, parent NULL: all. */
+void store_doc_list(struct store *s, enum store_kind kind, const char *project,
+		    const char *parent, const char *cursor, unsigned limit, store_fn fn, void *arg);
+/* Success also when it was not there (changed says). */
+void store_doc_delete(struct store *s, enum store_kind kind, const char *id, store_fn fn, void *arg);
+
+/* ---- Blobs: packages and layers, by SHA-256 ---- */
+
+/*
+ * Keeps the file fd (a regular file; the descriptor stays the caller's and must stay open
+ * until the callback) under digest (64 hex digits), which is verified: ERR_INPUT when it
+ * differs.  A blob that is there already is success.
+ */
+void store_blob_put(struct store *s, const char *digest, int fd, store_fn fn, void *arg);
+/* answer.fd, read-only, and answer.len, its size; ERR_NOT_FOUND. */
+void store_blob_open(struct store *s, const char *digest, store_fn fn, void *arg);
+void store_blob_delete(struct store *s, const char *digest, store_fn fn, void *arg);
+
+/* ---- Events ---- */
+
+/* Bytes that the store takes over: owned is free()d and fd closed by it, always. */
+struct store_bytes {
+	void *owned;      /* malloc'd block that data points into, or NULL */
+	const void *data; /* NULL when fd is used */
+	int fd;           /* a file that holds them from offset; -1: none */
+	uint64_t offset;
+	size_t len;
+};
+
+/*
+ * A new event.  ERR_CONFLICT: the id exists (create-if-absent).  idempotency_key NULL, or
+ * at most 255 bytes: when the function saw it within a day, nothing is created: the answer
+ * has `existing` and success if payload_sha256 is the same, else ERR_CONFLICT.
+ */
+void store_event_create(struct store *s, const struct event *ev, struct store_bytes payload,
+			const char *idempotency_key, const char *payload_sha256, store_fn fn,
+			void *arg);
+
+/* running: attempts, node, lease, version, start times.  Not applied (changed false) to an
+ * ended event, nor over a newer lease.  fn may be NULL. */
+void store_event_running(struct store *s, const struct event *ev, store_fn fn, void *arg);
+/* queued again: attempts, failures, not_before, reason and error of the attempt; logs of it.
+ * Not applied to an ended event, nor over a newer lease. */
+void store_event_requeue(struct store *s, const struct event *ev, struct store_bytes logs,
+			 store_fn fn, void *arg);
+/* The end state with all of the outcome: one compare-and-set on "not ended and no newer
+ * lease".  changed false: it had ended. ERR_NOT_FOUND. */
+void store_event_settle(struct store *s, const struct event *ev, struct store_bytes response,
+			struct store_bytes logs, store_fn fn, void *arg);
+
+/* One event, and the response's bytes.  project NULL: any. */
+void store_event_get(struct store *s, const struct id *id, const char *project, store_fn fn,
+		     void *arg);
+void store_event_payload(struct store *s, const struct id *id, store_fn fn, void *arg);
+/* JSON lines: {"t":"RFC 3339","s":"stdout|stderr|log","l":"text"} as they were collected */
+void store_event_logs(struct store *s, const struct id *id, store_fn fn, void *arg);
+
+struct store_event_filter {
+	const char *project;      /* NULL: all */
+	struct id function_id;    /* zero: all */
+	int state, source;        /* -1: all */
+	int64_t since_us;         /* created at or after */
+	const char *query;        /* text in payload, logs, error, reason; NULL: none */
+	const char *cursor;       /* from the answer before */
+	unsigned limit;
+};
+/* Newest first. */
+void store_event_list(struct store *s, const struct store_event_filter *f, store_fn fn, void *arg);
+/* Events that have not ended, oldest first by id after `after` (zero: from the start). */
+void store_event_unended(struct store *s, const struct id *after, unsigned limit, store_fn fn,
+			 void *arg);
+/* answer.counts by state; project NULL: all. */
+void store_event_counts(struct store *s, const char *project, store_fn fn, void *arg);
+
+/* Removes events that ended before real time end_us, at most limit; answer.len tells how
+ * many. */
+void store_event_expire(struct store *s, int64_t end_us, unsigned limit, store_fn fn, void *arg);
+
+/* True while the store answers (for /readyz). */
+bool store_healthy(const struct store *s);
+
+/* ---- For the backends ---- */
+
+struct store_ops;
+struct store_ops {
+	const char *scheme;
+	struct store *(*open)(const char *rest, int dir_fd, struct loop *l, struct err *e);
+	void (*close)(struct store *s);
+	void (*doc_create)(struct store *, const struct store_doc *, store_fn, void *);
+	void (*doc_update)(struct store *, const struct store_doc *, store_fn, void *);
+	void (*doc_get)(struct store *, enum store_kind, const char *, store_fn, void *);
+	void (*doc_find)(struct store *, enum store_kind, const char *, const char *, store_fn, void *);
+	void (*doc_list)(struct store *, enum store_kind, const char *, const char *, const char *,
+			 unsigned, store_fn, void *);
+	void (*doc_delete)(struct store *, enum store_kind, const char *, store_fn, void *);
+	void (*blob_put)(struct store *, const char *, int, store_fn, void *);
+	void (*blob_open)(struct store *, const char *, store_fn, void *);
+	void (*blob_delete)(struct store *, const char *, store_fn, void *);
+	void (*event_create)(struct store *, const struct event *, struct store_bytes, const char *,
+			     const char *, store_fn, void *);
+	void (*event_running)(struct store *, const struct event *, store_fn, void *);
+	void (*event_requeue)(struct store *, const struct event *, struct store_bytes, store_fn,
+			      void *);
+	void (*event_settle)(struct store *, const struct event *, struct store_bytes,
+			     struct store_bytes, store_fn, void *);
+	void (*event_get)(struct store *, const struct id *, const char *, store_fn, void *);
+	void (*event_payload)(struct store *, const struct id *, store_fn, void *);
+	void (*event_logs)(struct store *, const struct id *, store_fn, void *);
+	void (*event_list)(struct store *, const struct store_event_filter *, store_fn, void *);
+	void (*event_unended)(struct store *, const struct id *, unsigned, store_fn, void *);
+	void (*event_counts)(struct store *, const char *, store_fn, void *);
+	void (*event_expire)(struct store *, int64_t, unsigned, store_fn, void *);
+	bool (*healthy)(const struct store *);
+};
+struct store {
+	const struct store_ops *ops;
+};
+
+#endif
