@@ -1,0 +1,50 @@
+/*
+ * The driver behind a node: how a job becomes a sandbox.  A struct of functions, so that
+ * another way to make sandboxes (an OCI runtime) can stand in its place; the native one
+ * (native.c) asks the spawner.
+ */
+#ifndef PRATAI_NODE_DRIVER_H
+#define PRATAI_NODE_DRIVER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/model/message.h"
+
+struct driver;
+struct driver_run;
+struct err;
+struct loop;
+
+/* What became of a run.  The strings and bytes are valid during the callback. */
+struct driver_outcome {
+	struct event event;        /* reason, error, usage, timeline, response fields set */
+	const void *response;
+	size_t response_len;
+	const char *logs;          /* JSON lines */
+	size_t logs_len;
+	bool node_lost;            /* the node failed the event: to be run again, not the function's fault */
+	/* builds */
+	enum version_state version_state;
+	char layer_digest[65];
+	const char *build_log;     /* or NULL */
+	const char *build_reason;  /* why it failed, one sentence, or NULL */
+};
+typedef void (*driver_done_fn)(void *arg, const struct driver_outcome *o);
+
+struct driver_ops {
+	const char *name;
+	/* One job; payload is copied or taken over as the driver sees fit.  done is called once,
+	 * later, when nothing of the sandbox is left.  NULL: not started (ERR_AGAIN: full). */
+	struct driver_run *(*start)(struct driver *d, const struct message *job, const void *payload,
+				    size_t len, driver_done_fn done, void *arg, struct err *e);
+	/* Ends it soon; done still comes. */
+	void (*cancel)(struct driver_run *run);
+	void (*free)(struct driver *d);
+};
+
+struct driver {
+	const struct driver_ops *ops;
+};
+
+#endif
