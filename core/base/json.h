@@ -22,6 +22,8 @@ enum json_form {
 	JSON_FORM_DEEP, /* nested deeper than JSON_DEPTH_MAX */
 };
 enum json_form json_check(const void *data, size_t len);
+/* As json_check; *at is the offset of the fault, len when the text ends too early. */
+enum json_form json_scan(const void *data, size_t len, size_t *at);
 
 /*
  * When data is a JSON object whose only member is key: true, and the bytes of its
