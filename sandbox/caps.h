@@ -1,5 +1,6 @@
 /*
- * Capabilities by the raw system calls: safe after fork, no library.
+ * Capabilities by the raw system calls: safe after fork (async-signal-safe but for the
+ * text of an error), no library.
  */
 #ifndef PRATAI_CAPS_H
 #define PRATAI_CAPS_H
@@ -8,11 +9,19 @@
 
 struct err;
 
-/* Gives up every capability: bounding, ambient, inheritable, permitted and effective
- * sets, and locks the securebits so that uid 0 means nothing; checks that they are gone. */
+/*
+ * Gives up every capability: bounding, ambient, inheritable, permitted and effective
+ * sets, and locks the securebits so that uid 0 means nothing (needs CAP_SETPCAP while
+ * there is something to give up); checks that they are gone.  A caller that has none
+ * and whose bounding set is empty succeeds.
+ */
 int caps_drop_all(struct err *e);
 
-/* Keeps those in mask (1ull << CAP_…) and drops the rest from all sets. */
+/*
+ * Keeps those in mask (1ull << CAP_…) that the caller has, in its permitted and effective
+ * sets, and drops the rest from all sets; ambient and inheritable become empty.  The
+ * bounding set keeps mask too, or a program executed as root would lose them.
+ */
 int caps_keep(uint64_t mask, struct err *e);
 
 /* The effective set of the caller. */
