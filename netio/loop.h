@@ -21,7 +21,7 @@ struct loop_hook;
 struct loop *loop_new(struct err *e);
 void loop_free(struct loop *l);
 
-/* Until loop_stop.  0, or -1 when epoll itself fails. */
+/* Until loop_stop, whose iteration is completed.  0, or -1 when epoll itself fails. */
 int loop_run(struct loop *l, struct err *e);
 void loop_stop(struct loop *l);
 
@@ -44,11 +44,13 @@ void loop_timer_clear(struct loop_timer *t);
 bool loop_timer_pending(const struct loop_timer *t);
 void loop_timer_remove(struct loop_timer *t); /* NULL is fine */
 
-/* Blocks signo for the process and delivers it here (signalfd).  Before any thread. */
+/* Blocks signo for the process and delivers it here (signalfd).  Before any thread.  What
+ * is forked later inherits the block: it resets its mask before exec. */
 typedef void (*loop_signal_fn)(void *arg, int signo);
 int loop_signal(struct loop *l, int signo, loop_signal_fn fn, void *arg, struct err *e);
 
-/* When the child pid ends: status as waitid gives it, reaped; then removed by itself. */
+/* When the child pid ends: si_code and si_status of waitid (CLD_EXITED and the exit code, ...;
+ * 0 and 0 when somebody else reaped it), reaped; then removed by itself. */
 typedef void (*loop_child_fn)(void *arg, pid_t pid, int code, int status);
 int loop_child(struct loop *l, pid_t pid, loop_child_fn fn, void *arg, struct err *e);
 
@@ -60,6 +62,10 @@ int loop_child(struct loop *l, pid_t pid, loop_child_fn fn, void *arg, struct er
 typedef uint64_t (*loop_hook_fn)(void *arg);
 struct loop_hook *loop_hook_add(struct loop *l, loop_hook_fn fn, void *arg, struct err *e);
 void loop_hook_remove(struct loop_hook *h);
+
+/* The next wait takes no time: every hook is asked again before the loop may sleep.  For
+ * what makes work for a hook that may have had its turn already. */
+void loop_again(struct loop *l);
 
 /* fn(arg) at the end of this iteration: for freeing what a caller up the stack may hold. */
 void loop_defer(struct loop *l, loop_fn fn, void *arg);

@@ -47,8 +47,9 @@ j(cJSON *item)
 static bool
 is_raw_number(const cJSON *item)
 {
-	return cJSON_IsRaw(item) && item->valuestring &&
-	       (item->valuestring[0] == '-' || (item->valuestring[0] >= '0' && item->valuestring[0] <= '9'));
+	const char *text = cJSON_IsRaw(item) ? item->valuestring : NULL;
+
+	return text && (*text == '-' || (*text >= '0' && *text <= '9'));
 }
 
 /* Turns a whole number beyond 32 bits into its digits, see above. */
