@@ -47,14 +47,6 @@ struct json *function_settings_update(const struct json *settings, const struct 
 /* True when the change needs a new version (anything but description and tags). */
 bool function_settings_need_version(const struct json *before, const struct json *after);
 
-/*
- * The function's document for the store: settings and identity in one JSON object.
- * now_us: created_at and updated_at.
- */
-struct json *function_document(const struct id *id, const char *project, const char *user,
-			       const struct json *settings, uint32_t version,
-			       const char *package_digest, uint64_t package_bytes, int64_t now_us);
-
 /* What the scheduler, the API and a node need of a version, parsed once. */
 struct function_version {
 	struct id function_id;
@@ -73,10 +65,20 @@ struct function_version {
 	char *reason; /* state_reason, owned, or NULL */
 };
 void function_version_clear(struct function_version *v);
+/* -1: out of memory */
+int function_version_copy(struct function_version *to, const struct function_version *from);
 
-/* A version's document, and back. */
-struct json *function_version_document(const struct json *function, enum version_state state,
-				       const char *layer_digest, const char *reason);
+/*
+ * The version that settings make: everything but its state's outcome.  settings has passed
+ * function_settings_new.
+ */
+int function_version_from_settings(const struct json *settings, const struct id *function_id,
+				   const char *project, uint32_t version,
+				   const char *package_digest, struct function_version *out,
+				   struct err *e);
+
+/* A version's document (also inside messages), and back. */
+struct json *function_version_encode(const struct function_version *v);
 int function_version_parse(const struct json *document, struct function_version *out,
 			   struct err *e);
 const char *version_state_name(enum version_state s);
