@@ -137,7 +137,7 @@ struct json *
 json_parse(const void *data, size_t len, struct err *e)
 {
 	size_t at;
-	const char *stop = NULL, *nul;
+	const char *stop = NULL, *nul, *end = (const char *)data + len;
 	cJSON *root;
 
 	switch (json_scan(data, len, &at)) {
@@ -160,8 +160,12 @@ json_parse(const void *data, size_t len, struct err *e)
 		return NULL;
 	}
 	root = cJSON_ParseWithLengthOpts(data, len, &stop, 0);
+	if (root && stop < end && *stop > ' ') {
+		cJSON_Delete(root); /* it reads the first 63 characters of a number */
+		root = NULL;
+	}
 	if (!root) {
-		/* Half a surrogate pair, or a number of more than 63 characters. */
+		/* Half a surrogate pair, or a longer number than that. */
 		err_set(e, ERR_INPUT, "the JSON has a string or a number that cannot be kept, at byte %zu",
 			stop ? (size_t)(stop - (const char *)data) : 0);
 		return NULL;
