@@ -161,7 +161,7 @@ json_parse(const void *data, size_t len, struct err *e)
 	}
 	root = cJSON_ParseWithLengthOpts(data, len, &stop, 0);
 	if (root && stop < end && *stop > ' ') {
-		cJSON_Delete(root); /* it reads the first 63 characters of a number */
+		cJSON_Delete(root); /* some versions read 63 characters of a number */
 		root = NULL;
 	}
 	if (!root) {
