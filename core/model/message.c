@@ -24,6 +24,7 @@ message_clear(struct message *m)
 	function_version_clear(&m->version);
 	free(m->build_log);
 	free(m->leases);
+	free(m->lease_events);
 	memset(m, 0, sizeof *m);
 }
 
@@ -75,8 +76,16 @@ put_heartbeat(struct json *j, const struct message *m)
 	json_put_int(j, "granted", (int64_t)m->granted);
 	json_put_int(j, "received", (int64_t)m->received);
 	json_put_int(j, "memory_free", (int64_t)m->memory_free_mib);
-	for (size_t i = 0; i < m->lease_count; i++)
-		json_add(leases, lease_encode(&m->leases[i]));
+	for (size_t i = 0; i < m->lease_count; i++) {
+		struct json *triple = lease_encode(&m->leases[i]);
+		char id[ID_TEXT_MAX];
+
+		if (m->lease_events && !id_is_zero(&m->lease_events[i])) {
+			id_format(&m->lease_events[i], id);
+			json_add_str(triple, id);
+		}
+		json_add(leases, triple);
+	}
 	json_put(j, "leases", leases);
 }
 
@@ -148,11 +157,16 @@ get_leases(const struct json *j, struct message *m)
 	if (n <= 0)
 		return 0;
 	m->leases = calloc((size_t)n, sizeof *m->leases);
-	if (!m->leases)
+	m->lease_events = calloc((size_t)n, sizeof *m->lease_events);
+	if (!m->leases || !m->lease_events)
 		return -1;
-	for (item = json_first(list); item; item = json_next(item))
-		if (lease_decode(item, &m->leases[m->lease_count++]))
+	for (item = json_first(list); item; item = json_next(item)) {
+		const char *id = json_string_value(json_next(json_next(json_first(item))));
+		size_t i = m->lease_count++;
+
+		if (lease_decode(item, &m->leases[i]) || (id && id_parse(id, &m->lease_events[i])))
 			return -1;
+	}
 	return 0;
 }
 

@@ -74,6 +74,7 @@ struct message {
 	uint64_t received;     /* cumulative: jobs received in this session */
 	uint64_t memory_free_mib;
 	struct lease *leases;  /* held: running, or result not yet settled; owned */
+	struct id *lease_events; /* parallel to leases: their events (zero: a build); owned */
 	size_t lease_count;
 };
 
