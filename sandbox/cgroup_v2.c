@@ -1,0 +1,280 @@
+/*
+ * The driver of the v2 (unified) hierarchy, and of the v2 tree without controllers that
+ * hybrid hosts have beside v1.
+ *
+ * Placement is CLONE_INTO_CGROUP on the group's directory.  memory.oom.group makes the
+ * kernel end the whole group when its limit is reached; memory.events counts it and is
+ * pollable, as is `populated` in cgroup.events.  cgroup.kill ends all, also processes
+ * that fork while it works.  Everything here is in Linux 6.1; cgroup.kill (5.14) and
+ * memory.peak (5.19) have fallbacks because a test may forbid them.
+ *
+ * A group can hold processes, or give controllers to children, not both (but for the real
+ * root).  `base` gives controllers to the instance's root, which gives them to the
+ * groups; how base comes to be free of processes is in cgroup.h (cgroup_manager_new) and
+ * cgroup_base.c.
+ */
+#include "sandbox/cgroup_driver.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/err.h"
+#include "core/base/fdio.h"
+
+enum { KILL_ROUNDS = 8 };
+
+static int
+prepare(struct cgroup_manager *m, struct cgroup_tree *t, unsigned want, unsigned need,
+	struct err *e)
+{
+	t->controllers &= want;
+	if (cgroup_v2_give(t->root, t->path, t->controllers, need, &t->controllers, e) < 0)
+		return -1;
+	/* No groups below groups.  The instance "run" has no root: open_group says it there. */
+	if (!m->flat && cgroup_write(t->root, NULL, "cgroup.max.depth", "1") < 0)
+		return err_sys(e, ERR_NODE, "cannot write cgroup.max.depth below %s", t->path);
+	return 0;
+}
+
+/* How the subtree_control of dir comes to name the controllers of want. */
+int
+cgroup_v2_give(int dir, const char *path, unsigned want, unsigned need, unsigned *given,
+	       struct err *e)
+{
+	char there[CGROUP_FILE_MAX], has[CGROUP_FILE_MAX], text[16];
+
+	*given = 0;
+	if (!want)
+		return 0;
+	if (cgroup_read(dir, NULL, "cgroup.controllers", there) < 0 ||
+	    cgroup_read(dir, NULL, "cgroup.subtree_control", has) < 0)
+		return err_sys(e, ERR_NODE, "cannot read cgroup.subtree_control of %s", path);
+	for (unsigned c = 1; c < 1u << CGROUP_CONTROLLERS; c <<= 1) {
+		const char *name = cgroup_controller_name(c);
+
+		if (!(want & c))
+			continue;
+		if (cgroup_word(has, name)) {
+			*given |= c;
+			continue;
+		}
+		if (!cgroup_word(there, name)) {
+			if (need & c)
+				return err_set(e, ERR_NODE,
+					       "the %s controller is not in cgroup.controllers of %s",
+					       name, path);
+			continue;
+		}
+		snprintf(text, sizeof text, "+%s", name);
+		if (cgroup_write(dir, NULL, "cgroup.subtree_control", text) == 0)
+			*given |= c;
+		else if (need & c)
+			return err_sys(e, ERR_NODE,
+				       "cannot write %s to cgroup.subtree_control of %s", text, path);
+	}
+	return 0;
+}
+
+static int
+open_group(struct cgroup *g, unsigned tree, struct err *e)
+{
+	const struct cgroup_tree *t = &g->m->trees[tree];
+
+	g->into = cgroup_open(t->root, NULL, g->dir, O_RDONLY | O_DIRECTORY);
+	if (g->into < 0)
+		return err_sys(e, ERR_NODE, "cannot open cgroup %s (below %s)", g->dir, t->path);
+	g->events = cgroup_open(g->into, NULL, "cgroup.events", O_RDONLY);
+	if (g->events < 0)
+		return err_sys(e, ERR_NODE, "cannot open cgroup.events of cgroup %s", g->dir);
+	if (g->m->flat && cgroup_write(g->into, NULL, "cgroup.max.descendants", "0") < 0)
+		return err_sys(e, ERR_NODE, "cannot write cgroup.max.descendants of cgroup %s",
+			       g->dir);
+	return 0;
+}
+
+static int
+limit_memory(struct cgroup *g, const struct cgroup_tree *t, uint64_t bytes, struct err *e)
+{
+	if (cgroup_set(g, t, "memory.max", bytes, e) < 0 ||
+	    cgroup_set(g, t, "memory.oom.group", 1, e) < 0)
+		return -1;
+	if (cgroup_has_file(t->root, g->dir, "memory.swap.max"))
+		return cgroup_set(g, t, "memory.swap.max", 0, e);
+	if (cgroup_host_swaps())
+		return err_set(e, ERR_NODE,
+			       "memory: %s has no memory.swap.max but the machine swaps: boot with "
+			       "swapaccount=1, or swapoff -a",
+			       t->path);
+	return 0;
+}
+
+static int
+limit_cpu(struct cgroup *g, const struct cgroup_tree *t, uint32_t millis, struct err *e)
+{
+	char text[64], held[CGROUP_FILE_MAX];
+	uint64_t quota, period;
+
+	cgroup_cpu_quota(millis, &quota, &period);
+	snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64, quota, period);
+	g->quota = true;
+	if (cgroup_write(t->root, g->dir, "cpu.max", text) < 0)
+		return err_sys(e, ERR_NODE, "cannot write %s to cpu.max of cgroup %s (below %s)",
+			       text, g->dir, t->path);
+	if (cgroup_read(t->root, g->dir, "cpu.max", held) < 0)
+		return err_sys(e, ERR_NODE, "cannot read cpu.max of cgroup %s", g->dir);
+	if (strncmp(held, text, strlen(text)) != 0 || held[strlen(text)] != '\n')
+		return err_set(e, ERR_NODE, "cpu.max of cgroup %s (below %s) is %.60s after writing %s",
+			       g->dir, t->path, held, text);
+	return 0;
+}
+
+static int
+limit(struct cgroup *g, const struct cgroup_tree *t, const struct cgroup_limits *l, struct err *e)
+{
+	if (t->controllers & CGROUP_MEMORY && l->memory_bytes &&
+	    limit_memory(g, t, l->memory_bytes, e) < 0)
+		return -1;
+	if (t->controllers & CGROUP_PIDS && l->pids && cgroup_set(g, t, "pids.max", l->pids, e) < 0)
+		return -1;
+	if (t->controllers & CGROUP_CPU && l->cpu_millis &&
+	    limit_cpu(g, t, l->cpu_millis, e) < 0)
+		return -1;
+	return 0;
+}
+
+static int
+lift_quota(struct cgroup *g, const struct cgroup_tree *t, struct err *e)
+{
+	if (cgroup_write(t->root, g->dir, "cpu.max", "max") < 0)
+		return err_sys(e, ERR_NODE, "cannot lift cpu.max of cgroup %s", g->dir);
+	return 0;
+}
+
+static int
+watch_oom(struct cgroup *g, const struct cgroup_tree *t, struct err *e)
+{
+	char buf[CGROUP_FILE_MAX];
+
+	g->oom = cgroup_open(t->root, g->dir, "memory.events", O_RDONLY);
+	/* A descriptor that was never read counts as changed: read it now. */
+	if (g->oom < 0 || cgroup_reread(g->oom, buf) < 0)
+		return err_sys(e, ERR_NODE, "cannot watch memory.events of cgroup %s", g->dir);
+	return 0;
+}
+
+static void
+sample_memory(struct cgroup *g, const struct cgroup_tree *t)
+{
+	uint64_t now;
+
+	if (!g->m->has_memory_peak && t->controllers & CGROUP_MEMORY &&
+	    cgroup_read_u64(t->root, g->dir, "memory.current", &now) == 0 && now > g->peak_seen)
+		g->peak_seen = now;
+}
+
+/* `oom`: this group's limit was reached and nothing could be freed; oom_kill alone may be
+ * the work of a group around us, or of the whole machine. */
+static bool
+oom(struct cgroup *g, const struct cgroup_tree *t)
+{
+	char buf[CGROUP_FILE_MAX];
+
+	sample_memory(g, t);
+	return cgroup_reread(g->oom, buf) > 0 && cgroup_key(buf, "oom", 0) &&
+	       cgroup_key(buf, "oom_kill", 0);
+}
+
+static int
+usage_memory(struct cgroup *g, const struct cgroup_tree *t, struct cgroup_usage *u, struct err *e)
+{
+	char buf[CGROUP_FILE_MAX];
+
+	sample_memory(g, t);
+	u->memory_peak_bytes = g->peak_seen;
+	if (g->m->has_memory_peak &&
+	    cgroup_read_u64(t->root, g->dir, "memory.peak", &u->memory_peak_bytes) < 0)
+		return err_sys(e, ERR_NODE, "cannot read memory.peak of cgroup %s", g->dir);
+	if ((g->oom >= 0 ? cgroup_reread(g->oom, buf)
+			 : cgroup_read(t->root, g->dir, "memory.events", buf)) < 0)
+		return err_sys(e, ERR_NODE, "cannot read memory.events of cgroup %s", g->dir);
+	u->oom_kills = (uint32_t)cgroup_key(buf, "oom_kill", 0);
+	return 0;
+}
+
+static int
+usage(struct cgroup *g, const struct cgroup_tree *t, struct cgroup_usage *u, struct err *e)
+{
+	char buf[CGROUP_FILE_MAX];
+	uint64_t n;
+
+	if (cgroup_read(t->root, g->dir, "cpu.stat", buf) < 0)
+		return err_sys(e, ERR_NODE, "cannot read cpu.stat of cgroup %s", g->dir);
+	u->cpu_ns = cgroup_key(buf, "usage_usec", 0) * 1000;
+	if (t->controllers & CGROUP_MEMORY && usage_memory(g, t, u, e) < 0)
+		return -1;
+	if (t->controllers & CGROUP_PIDS) {
+		if (cgroup_read(t->root, g->dir, "pids.events", buf) >= 0)
+			u->pids_limit_hits = (uint32_t)cgroup_key(buf, "max", 0);
+		if (g->m->has_pids_peak &&
+		    cgroup_read_u64(t->root, g->dir, "pids.peak", &n) == 0)
+			u->pids_peak = (uint32_t)n;
+	}
+	return 0;
+}
+
+/* Frozen processes cannot fork away from under us, and SIGKILL ends them all the same;
+ * what was forking at the moment of freezing shows up in the next round.  Always thawed. */
+static int
+freeze_and_kill(struct cgroup *g, const struct cgroup_tree *t)
+{
+	int killed = 1, saved;
+
+	cgroup_write(t->root, g->dir, "cgroup.freeze", "1");
+	for (unsigned i = 0; killed > 0 && i < KILL_ROUNDS; i++)
+		killed = cgroup_kill_listed(t->root, g->dir);
+	saved = errno;
+	cgroup_write(t->root, g->dir, "cgroup.freeze", "0");
+	errno = saved;
+	return killed < 0 ? -1 : 0;
+}
+
+static int
+kill_group(struct cgroup *g, const struct cgroup_tree *t, struct err *e)
+{
+	int rc;
+
+	sample_memory(g, t);
+	rc = g->m->can_kill ? cgroup_write(t->root, g->dir, "cgroup.kill", "1")
+			    : freeze_and_kill(g, t);
+	if (rc < 0)
+		return err_sys(e, ERR_NODE, "cannot end the processes of cgroup %s", g->dir);
+	return 0;
+}
+
+static int
+populated(struct cgroup *g, const struct cgroup_tree *t, struct err *e)
+{
+	char buf[CGROUP_FILE_MAX];
+
+	(void)t;
+	if (cgroup_reread(g->events, buf) < 0)
+		return err_sys(e, ERR_NODE, "cannot read cgroup.events of cgroup %s", g->dir);
+	return cgroup_key(buf, "populated", 1) != 0;
+}
+
+const struct cgroup_driver cgroup_v2_driver = {
+	.v2 = true,
+	.prepare = prepare,
+	.open = open_group,
+	.limit = limit,
+	.lift_quota = lift_quota,
+	.watch_oom = watch_oom,
+	.oom = oom,
+	.usage = usage,
+	.kill = kill_group,
+	.populated = populated,
+};
