@@ -1,0 +1,51 @@
+/*
+ * The function itself: what the store keeps, and what its owner sees of it.
+ *
+ * Its settings are those of the latest version; `serving` is the latest version that was
+ * built, so that the old one serves while a new one builds.
+ */
+#ifndef PRATAI_FUNCTION_RECORD_H
+#define PRATAI_FUNCTION_RECORD_H
+
+#include <stdint.h>
+
+#include "core/model/function.h"
+
+struct function {
+	struct id id;
+	char project_id[EVENT_PROJECT_MAX];
+	char user_id[EVENT_PROJECT_MAX];
+	struct json *settings;   /* owned; as function_settings_new made them */
+	uint32_t serving, latest; /* versions; serving 0: none is ready yet */
+	enum version_state state; /* of the latest */
+	char *state_reason;      /* owned, or NULL */
+	char package_digest[65];
+	uint64_t package_bytes;
+	int64_t created_us, updated_us;
+
+	/* From the settings, for those who ask often. */
+	char name[FUNCTION_NAME_MAX];
+	enum event_type type;
+	uint32_t timeout_s, memory_mib, limit, frequency_min; /* frequency 0: no timer */
+};
+
+void function_clear(struct function *f);
+
+/* Takes the settings out of f->settings into the members below.  After each change. */
+void function_settle(struct function *f);
+
+/* The store's document, and back (ERR_NODE: the store holds something else). */
+struct json *function_encode(const struct function *f);
+int function_decode(const void *text, size_t len, struct function *f, struct err *e);
+
+/* CONTRACT's record.  The caller frees. */
+struct json *function_record(const struct function *f);
+
+/* "<function id>.<version>": the id of a version's document and of its build's. */
+enum { VERSION_ID_MAX = ID_TEXT_MAX + 12 };
+void function_version_id(const struct id *function, uint32_t version, char out[VERSION_ID_MAX]);
+
+/* The id of the job that builds a version: computed, so that it is queued once. */
+struct id function_build_id(const struct id *function, uint32_t version);
+
+#endif
