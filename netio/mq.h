@@ -13,6 +13,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct err;
 struct loop;
@@ -22,9 +23,9 @@ struct mq_socket;
 enum { MQ_FRAMES_MAX = 8, MQ_FRAME_BYTES_MAX = 64 << 20 };
 
 /* One context per process.  run_fd: the directory of "ipc:" endpoints, or -1; kept by mq
- * as a duplicate. */
+ * as a duplicate.  After every fork that this process needs: ZeroMQ has a thread. */
 struct mq *mq_new(struct loop *l, int run_fd, struct err *e);
-void mq_free(struct mq *m); /* after its sockets; does not linger */
+void mq_free(struct mq *m); /* after its sockets, before its loop; does not linger */
 
 enum mq_type { MQ_PUSH, MQ_PULL, MQ_ROUTER, MQ_DEALER };
 
@@ -47,7 +48,8 @@ struct mq_options {
 	mode_t socket_mode; /* of a bound "ipc:" socket; 0: 0600 */
 };
 
-/* fn NULL for sockets that only send.  PUSH and DEALER are ZMQ_IMMEDIATE, ROUTER is
+/* Opened without waiting: a connection that cannot be made now is tried again, 50 ms to
+ * 2 s apart, for ever.  fn NULL for sockets that only send.  PUSH and DEALER are ZMQ_IMMEDIATE, ROUTER is
  * ZMQ_ROUTER_MANDATORY and hands over a routing id to the newer connection. */
 struct mq_socket *mq_open(struct mq *m, enum mq_type type, const struct mq_options *o, mq_fn fn,
 			  void *arg, struct err *e);
