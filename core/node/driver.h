@@ -18,7 +18,7 @@ struct loop;
 
 /* What became of a run.  The strings and bytes are valid during the callback. */
 struct driver_outcome {
-	struct event event;        /* reason, error, usage, timeline, response fields set */
+	struct event event;        /* of the job; reason, error, usage, timeline, response fields set */
 	const void *response;
 	size_t response_len;
 	const char *logs;          /* JSON lines */
@@ -27,6 +27,7 @@ struct driver_outcome {
 	/* builds */
 	enum version_state version_state;
 	char layer_digest[65];
+	uint64_t layer_bytes;      /* of its tar */
 	const char *build_log;     /* or NULL */
 	const char *build_reason;  /* why it failed, one sentence, or NULL */
 };
@@ -35,11 +36,15 @@ typedef void (*driver_done_fn)(void *arg, const struct driver_outcome *o);
 struct driver_ops {
 	const char *name;
 	/* One job; payload is copied or taken over as the driver sees fit.  done is called once,
-	 * later, when nothing of the sandbox is left.  NULL: not started (ERR_AGAIN: full). */
+	 * later, when nothing of the sandbox is left.  NULL: not started (ERR_AGAIN: full;
+	 * ERR_FUNCTION, ERR_INPUT: it never can be, and the text says why). */
 	struct driver_run *(*start)(struct driver *d, const struct message *job, const void *payload,
 				    size_t len, driver_done_fn done, void *arg, struct err *e);
 	/* Ends it soon; done still comes. */
 	void (*cancel)(struct driver_run *run);
+	/* What may still be promised to sandboxes. */
+	uint64_t (*memory_free_mib)(const struct driver *d);
+	/* Ends all runs without their done. */
 	void (*free)(struct driver *d);
 };
 

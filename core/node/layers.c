@@ -1,0 +1,439 @@
+/*
+ * A fetch is: blob to an unnamed file, pratai-unpack into tmp.<id>, digest compared,
+ * rename.  Trees are removed one after the other by a helper process, since the removal of
+ * 20,000 files would hold up the loop.
+ */
+#include "core/node/layers.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/stat.h>
+
+#include "core/base/buf.h"
+#include "core/base/clock.h"
+#include "core/base/err.h"
+#include "core/base/fdio.h"
+#include "core/base/json.h"
+#include "core/base/log.h"
+#include "core/model/function.h"
+#include "core/node/blob.h"
+#include "core/node/helper.h"
+#include "netio/loop.h"
+
+/* A layer's tar: what may be unpacked, plus headers of 1 KiB and padding for each entry. */
+static const uint64_t TAR_MAX_BYTES = FUNCTION_UNPACKED_MAX_BYTES + (256ull << 20);
+static const uint64_t UNPACK_MAX_NS = 180 * NS_PER_S, REMOVE_MAX_NS = 600 * NS_PER_S;
+
+struct layer_wait {
+	layer_fn fn;
+	void *arg;
+	TAILQ_ENTRY(layer_wait) link;
+	struct layer_fetch *fetch;
+};
+
+struct layer_fetch {
+	struct layers *layers;
+	char digest[65], name[LAYER_NAME_MAX];
+	int fd, dir;
+	struct blob_call *blob;
+	struct helper *helper;
+	TAILQ_HEAD(, layer_wait) waits;
+	LIST_ENTRY(layer_fetch) link;
+};
+
+struct doomed {
+	char name[LAYER_NAME_MAX];
+	TAILQ_ENTRY(doomed) link;
+};
+
+struct layers {
+	struct layers_config c;
+	LIST_HEAD(, layer_fetch) fetches;
+	TAILQ_HEAD(, doomed) doomed;
+	struct helper *remover;
+};
+
+static void
+layer_path(const char *digest, char path[80])
+{
+	snprintf(path, 80, "sha256/%.64s", digest);
+}
+
+bool
+layers_have(const struct layers *s, const char *digest)
+{
+	char path[80];
+
+	layer_path(digest, path);
+	return blob_is_digest(digest) && !faccessat(s->c.dir_fd, path, F_OK, AT_SYMLINK_NOFOLLOW);
+}
+
+/* ---- Removal ---- */
+
+static void remove_next(struct layers *s);
+
+static void
+on_removed(void *arg, int status, const char *text)
+{
+	struct layers *s = arg;
+	struct doomed *d = TAILQ_FIRST(&s->doomed);
+
+	s->remover = NULL;
+	if (status)
+		log_warning("cannot remove a directory, the next start tries again", "name",
+			    d->name, "reason", text, NULL);
+	TAILQ_REMOVE(&s->doomed, d, link);
+	free(d);
+	remove_next(s);
+}
+
+static void
+remove_next(struct layers *s)
+{
+	struct doomed *d = TAILQ_FIRST(&s->doomed);
+	struct err e = { 0 };
+	const char *argv[] = { "pratai-node", LAYERS_REMOVE, d ? d->name : NULL, NULL };
+	struct helper_task task = { .program_fd = s->c.self_fd, .argv = argv, .input = -1,
+				    .dir = s->c.dir_fd, .timeout_ns = REMOVE_MAX_NS };
+
+	if (!d || s->remover)
+		return;
+	s->remover = helper_start(s->c.loop, &task, on_removed, s, &e);
+	if (!s->remover)
+		log_err("cannot remove a directory, the next start tries again", &e);
+}
+
+void
+layers_discard(struct layers *s, const char *name)
+{
+	struct doomed *d = calloc(1, sizeof *d);
+
+	if (!d)
+		return; /* the next start removes it */
+	snprintf(d->name, sizeof d->name, "%s", name);
+	TAILQ_INSERT_TAIL(&s->doomed, d, link);
+	remove_next(s);
+}
+
+static void
+temp_name(char name[LAYER_NAME_MAX])
+{
+	struct id id = id_new();
+
+	memcpy(name, "tmp.", 4);
+	id_format(&id, name + 4);
+}
+
+void
+layers_remove(struct layers *s, const char *digest)
+{
+	char path[80], name[LAYER_NAME_MAX];
+
+	temp_name(name);
+	layer_path(digest, path);
+	if (renameat(s->c.dir_fd, path, s->c.dir_fd, name) == 0)
+		layers_discard(s, name);
+}
+
+int
+layers_remove_main(const char *name)
+{
+	struct err e = { 0 };
+
+	if (strncmp(name, "tmp.", 4) || strchr(name, '/'))
+		return 2;
+	if (dir_remove(3, name, &e)) {
+		puts(e.text);
+		return 1;
+	}
+	return 0;
+}
+
+/* ---- Start ---- */
+
+static int
+sweep(struct layers *s, struct err *e)
+{
+	int fd = openat(s->c.dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir) {
+		fd_close(&fd);
+		return err_sys(e, ERR_NODE, "read the layers' directory");
+	}
+	while ((entry = readdir(dir)))
+		if (!strncmp(entry->d_name, "tmp.", 4) && strlen(entry->d_name) < LAYER_NAME_MAX)
+			layers_discard(s, entry->d_name);
+	closedir(dir);
+	return 0;
+}
+
+static int
+forget_other_boots(struct layers *s, struct err *e)
+{
+	struct buf now = { 0 }, then = { 0 };
+	char name[LAYER_NAME_MAX];
+	int rc = file_slurp(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &now, e);
+
+	if (rc == 0 && file_slurp(s->c.dir_fd, "boot", 64, &then, NULL))
+		buf_consume(&then, then.len);
+	if (rc == 0 && (now.len != then.len || memcmp(now.data, then.data, now.len))) {
+		temp_name(name);
+		if (renameat(s->c.dir_fd, "sha256", s->c.dir_fd, name) && errno != ENOENT)
+			rc = err_sys(e, ERR_NODE, "rename the layers of an earlier boot");
+		else
+			rc = file_replace(s->c.dir_fd, "boot", 0600, now.data, now.len, e);
+	}
+	buf_free(&now);
+	buf_free(&then);
+	return rc ? -1 : dir_make(s->c.dir_fd, "sha256", 0755, e);
+}
+
+struct layers *
+layers_new(const struct layers_config *c, struct err *e)
+{
+	struct layers *s = calloc(1, sizeof *s);
+
+	if (!s) {
+		err_set(e, ERR_NODE, "layers: out of memory");
+		return NULL;
+	}
+	s->c = *c;
+	LIST_INIT(&s->fetches);
+	TAILQ_INIT(&s->doomed);
+	if (forget_other_boots(s, e) || sweep(s, e)) {
+		layers_free(s);
+		return NULL;
+	}
+	return s;
+}
+
+static void
+fetch_free(struct layer_fetch *f)
+{
+	struct layer_wait *w;
+
+	while ((w = TAILQ_FIRST(&f->waits))) {
+		TAILQ_REMOVE(&f->waits, w, link);
+		free(w);
+	}
+	blob_cancel(f->blob);
+	if (f->helper)
+		helper_cancel(f->helper);
+	fd_close(&f->fd);
+	fd_close(&f->dir);
+	free(f);
+}
+
+void
+layers_free(struct layers *s)
+{
+	struct layer_fetch *f;
+	struct doomed *d;
+
+	if (!s)
+		return;
+	while ((f = LIST_FIRST(&s->fetches))) {
+		LIST_REMOVE(f, link);
+		fetch_free(f);
+	}
+	if (s->remover)
+		helper_cancel(s->remover);
+	while ((d = TAILQ_FIRST(&s->doomed))) {
+		TAILQ_REMOVE(&s->doomed, d, link);
+		free(d);
+	}
+	free(s);
+}
+
+/* ---- Directories ---- */
+
+int
+layers_temp(struct layers *s, char name[LAYER_NAME_MAX], struct err *e)
+{
+	int fd;
+
+	temp_name(name);
+	if (mkdirat(s->c.dir_fd, name, 0755))
+		return err_sys(e, ERR_NODE, "make a directory for a layer");
+	fd = openat(s->c.dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0) {
+		err_sys(e, ERR_NODE, "open a layer's directory");
+		layers_discard(s, name);
+	}
+	return fd;
+}
+
+int
+layers_commit(struct layers *s, const char *name, const char *digest, struct err *e)
+{
+	char path[80];
+
+	layer_path(digest, path);
+	if (renameat(s->c.dir_fd, name, s->c.dir_fd, path) == 0)
+		return 0;
+	if (errno == EEXIST || errno == ENOTEMPTY) {
+		layers_discard(s, name);
+		return 0;
+	}
+	return err_sys(e, ERR_NODE, "rename a layer");
+}
+
+struct helper *
+layers_unpack(struct layers *s, const char *kind, int fd, int dir,
+	      void (*fn)(void *arg, int status, const char *text), void *arg, struct err *e)
+{
+	const char *argv[] = { "pratai-unpack", kind, NULL };
+	struct helper_task task = { .program_fd = s->c.unpack_fd, .argv = argv, .input = fd,
+				    .dir = dir, .timeout_ns = UNPACK_MAX_NS };
+
+	if (lseek(fd, 0, SEEK_SET) < 0) {
+		err_sys(e, ERR_NODE, "seek");
+		return NULL;
+	}
+	return helper_start(s->c.loop, &task, fn, arg, e);
+}
+
+int
+layers_unpacked(int status, const char *text, char digest[65], bool *requirements, struct err *e)
+{
+	struct json *j;
+	const char *sum;
+	int rc = 0;
+
+	if (status == 1)
+		return err_set(e, ERR_FUNCTION, "%s", *text ? text : "the archive is refused");
+	if (status)
+		return err_set(e, ERR_NODE, "unpack: %s",
+			       *text ? text : status < 0 ? "killed" : "failed");
+	j = json_parse(text, strlen(text), NULL);
+	sum = json_str(j, "sha256");
+	if (!sum || !blob_is_digest(sum))
+		rc = err_set(e, ERR_NODE, "unpack: its report names no sha256");
+	else if (!*digest)
+		memcpy(digest, sum, 65);
+	else if (strcmp(sum, digest))
+		rc = err_set(e, ERR_NODE, "content of %.12s… has the digest %.12s…", digest, sum);
+	if (requirements)
+		*requirements = json_bool(j, "has_requirements", false);
+	json_free(j);
+	return rc;
+}
+
+/* ---- Fetch ---- */
+
+static void
+fetch_end(struct layer_fetch *f, const struct err *e)
+{
+	struct layer_wait *w;
+
+	if (e && f->name[0])
+		layers_discard(f->layers, f->name);
+	LIST_REMOVE(f, link); /* who asks for the digest from now on begins another one */
+	while ((w = TAILQ_FIRST(&f->waits))) {
+		TAILQ_REMOVE(&f->waits, w, link);
+		w->fetch = NULL;
+		w->fn(w->arg, e);
+		free(w);
+	}
+	fetch_free(f);
+}
+
+static void
+on_unpacked(void *arg, int status, const char *text)
+{
+	struct layer_fetch *f = arg;
+	struct err e = { 0 };
+	int rc;
+
+	f->helper = NULL;
+	rc = layers_unpacked(status, text, f->digest, NULL, &e);
+	if (rc == 0)
+		rc = layers_commit(f->layers, f->name, f->digest, &e);
+	if (rc)
+		err_wrap(&e, "layer %.12s…", f->digest);
+	fetch_end(f, rc ? &e : NULL);
+}
+
+static void
+on_blob(void *arg, int fd, const struct err *why)
+{
+	struct layer_fetch *f = arg;
+	struct err e = { 0 };
+
+	f->blob = NULL;
+	if (why) {
+		fetch_end(f, why);
+		return;
+	}
+	f->fd = fd;
+	f->dir = layers_temp(f->layers, f->name, &e);
+	if (f->dir >= 0)
+		f->helper = layers_unpack(f->layers, "tar", f->fd, f->dir, on_unpacked, f, &e);
+	if (!f->helper)
+		fetch_end(f, &e);
+}
+
+static struct layer_fetch *
+fetch_start(struct layers *s, const char *digest, struct err *e)
+{
+	struct layer_fetch *f = calloc(1, sizeof *f);
+
+	if (!f) {
+		err_set(e, ERR_NODE, "layer: out of memory");
+		return NULL;
+	}
+	f->layers = s;
+	f->fd = f->dir = -1;
+	TAILQ_INIT(&f->waits);
+	LIST_INSERT_HEAD(&s->fetches, f, link);
+	snprintf(f->digest, sizeof f->digest, "%.64s", digest);
+	f->blob = blob_get(s->c.blobs, digest, TAR_MAX_BYTES, on_blob, f, e);
+	if (!f->blob) {
+		LIST_REMOVE(f, link);
+		fetch_free(f);
+		return NULL;
+	}
+	return f;
+}
+
+struct layer_wait *
+layers_fetch(struct layers *s, const char *digest, layer_fn fn, void *arg, struct err *e)
+{
+	struct layer_wait *w = calloc(1, sizeof *w);
+	struct layer_fetch *f;
+
+	if (!w) {
+		err_set(e, ERR_NODE, "layer: out of memory");
+		return NULL;
+	}
+	LIST_FOREACH (f, &s->fetches, link)
+		if (!strcmp(f->digest, digest))
+			break;
+	if (!f)
+		f = fetch_start(s, digest, e);
+	if (!f) {
+		free(w);
+		return NULL;
+	}
+	w->fn = fn;
+	w->arg = arg;
+	w->fetch = f;
+	TAILQ_INSERT_TAIL(&f->waits, w, link);
+	return w;
+}
+
+void
+layer_wait_cancel(struct layer_wait *w)
+{
+	if (!w || !w->fetch)
+		return;
+	TAILQ_REMOVE(&w->fetch->waits, w, link);
+	free(w);
+}

@@ -1,0 +1,80 @@
+/*
+ * The node's layers: DIR/layers/sha256/<hex>/, each an unpacked tar, used read-only by the
+ * sandboxes.  A cache: the control plane keeps every layer as a blob.
+ *
+ * A layer appears whole or not at all: it is unpacked as tmp.<id> and renamed.  Content is
+ * not synced to disk; instead a start after a reboot throws away what the boot before had
+ * (the file `boot` names it), as a crash of the machine may have left any of it half
+ * written.  tmp.* of an earlier process are removed at start, by a helper.
+ */
+#ifndef PRATAI_NODE_LAYERS_H
+#define PRATAI_NODE_LAYERS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/base/id.h"
+
+struct blobs;
+struct err;
+struct helper;
+struct layer_wait;
+struct layers;
+struct loop;
+
+enum { LAYER_NAME_MAX = 8 + ID_TEXT_MAX };
+
+struct layers_config {
+	struct loop *loop;
+	struct blobs *blobs;
+	int dir_fd;    /* DIR/layers; the caller's */
+	int unpack_fd; /* pratai-unpack */
+	int self_fd;   /* pratai-node, which removes trees when called with LAYERS_REMOVE */
+};
+
+struct layers *layers_new(const struct layers_config *c, struct err *e);
+void layers_free(struct layers *s); /* fetches under way end without an answer */
+
+bool layers_have(const struct layers *s, const char *digest);
+
+/*
+ * e NULL: the layer is there.  Else ERR_NOT_FOUND: the control plane does not have it;
+ * ERR_FUNCTION: its content is refused; other classes: this node failed, now.
+ */
+typedef void (*layer_fn)(void *arg, const struct err *e);
+
+/* Gets it from the control plane; many may wait for one fetch.  fn comes later.  NULL: not started. */
+struct layer_wait *layers_fetch(struct layers *s, const char *digest, layer_fn fn, void *arg,
+				struct err *e);
+void layer_wait_cancel(struct layer_wait *w); /* NULL is fine; the fetch goes on */
+
+/* ---- For builds ---- */
+
+/* A new empty directory; its descriptor, and its name for what follows. */
+int layers_temp(struct layers *s, char name[LAYER_NAME_MAX], struct err *e);
+/* Makes it the layer digest.  One that is there already is as good: then name is removed. */
+int layers_commit(struct layers *s, const char *name, const char *digest, struct err *e);
+/* Removes it, in time. */
+void layers_discard(struct layers *s, const char *name);
+/* Forgets a layer that no sandbox uses. */
+void layers_remove(struct layers *s, const char *digest);
+
+/*
+ * Unpacks fd (an archive at its start) below dir, see helper_fn.  kind: "zip" or "tar".
+ */
+struct helper *layers_unpack(struct layers *s, const char *kind, int fd, int dir,
+			     void (*fn)(void *arg, int status, const char *text), void *arg,
+			     struct err *e);
+/*
+ * What the unpacker's end means.  0: sha256 of the archive is digest ("" : any; then it is
+ * given back there), *requirements tells whether there is a requirements.txt (NULL: not asked).
+ * -1: ERR_FUNCTION (the archive's content) or ERR_NODE.
+ */
+int layers_unpacked(int status, const char *text, char digest[65], bool *requirements,
+		    struct err *e);
+
+/* pratai-node LAYERS_REMOVE NAME: removes NAME below descriptor 3.  The exit status. */
+#define LAYERS_REMOVE "--remove-tree"
+int layers_remove_main(const char *name);
+
+#endif
