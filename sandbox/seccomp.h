@@ -1,16 +1,28 @@
 /*
- * The system call filter, compiled at build time (gen_seccomp.c, from the rules in
+ * The system call filter, compiled at build time (gen_seccomp_main.c, from the policy in
  * seccomp_rules.c) so that a sandbox only loads it.
+ *
+ * In short: what interpreters and ordinary programs use is allowed; a call that exists
+ * and is refused by policy fails with EPERM (a socket's family with EAFNOSUPPORT, its
+ * protocol with EPROTONOSUPPORT); a call that is not known, clone3 among them, fails with
+ * ENOSYS; a call of another architecture (int 0x80) kills the process with SIGSYS.
  */
 #ifndef PRATAI_SECCOMP_H
 #define PRATAI_SECCOMP_H
 
 struct err;
 
-/* Loads the filter into the calling thread, which has no_new_privs.  Async-signal-safe. */
+/*
+ * Loads the filter into the calling thread, which has no_new_privs (else EACCES, unless it
+ * has CAP_SYS_ADMIN in its user namespace).  Cannot be undone; children inherit it.
+ * Async-signal-safe but for the text of an error.
+ */
 int seccomp_install(struct err *e);
+/* The same for a sandbox that uses the host's network: it may also ask for addresses and
+ * routes (NETLINK_ROUTE). */
+int seccomp_install_network(struct err *e);
 
-/* The number of BPF instructions, for reports. */
+/* The number of BPF instructions of seccomp_install's, for reports. */
 unsigned seccomp_length(void);
 
 #endif

@@ -1,0 +1,62 @@
+/*
+ * The policy of system calls as a table: data, from which gen_seccomp makes the filter
+ * and tests ask what is meant.  Not linked into the programs.
+ *
+ * A call that is in no list gets ENOSYS, as on a kernel that does not have it, so that
+ * newer C libraries fall back.  A call that exists and is refused by policy gets EPERM.
+ */
+#ifndef PRATAI_SECCOMP_RULES_H
+#define PRATAI_SECCOMP_RULES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What is done: 0 allows, another number is the errno that the call fails with. */
+enum { SECCOMP_ALLOW = 0 };
+
+enum seccomp_op {
+	SECCOMP_IS,
+	SECCOMP_IS_NOT,
+	SECCOMP_UNLESS, /* unless it is, the next `action` cases are skipped */
+};
+
+/*
+ * (low 32 bits of argument arg & mask) is, or is not, value → action.  Only the low 32
+ * bits: each argument judged here is an int for the kernel, which ignores the high ones
+ * (a filter that compared 64 bits let 1<<32 | TIOCSTI pass: CVE-2019-10063).
+ */
+struct seccomp_case {
+	uint8_t arg;
+	uint8_t op;
+	uint16_t action;
+	uint32_t mask;
+	uint32_t value;
+};
+
+struct seccomp_rule {
+	const char *name;
+	const struct seccomp_case *cases; /* the first that holds decides */
+	unsigned case_count;
+	uint16_t otherwise;
+};
+
+/* A call; number -1: the library knows the name.  Else the number that all architectures
+ * share, for calls newer than the library. */
+struct seccomp_call {
+	const char *name;
+	int number;
+};
+
+struct seccomp_policy {
+	const char *variant;
+	const struct seccomp_call *allowed; /* end with a NULL name */
+	const struct seccomp_call *refused; /* EPERM */
+	const struct seccomp_rule *rules;
+};
+
+/* "default" and "network"; the latter adds NETLINK_ROUTE, for sandboxes that use the
+ * host's network, and is otherwise the same. */
+enum { SECCOMP_VARIANTS = 2 };
+extern const struct seccomp_policy seccomp_policies[SECCOMP_VARIANTS];
+
+#endif
