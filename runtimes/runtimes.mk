@@ -1,0 +1,22 @@
+# The runtimes, staged below $(B)/runtimes/NAME as a node reads them: runtime.json, and
+# layer/, the files that lie over the image in every sandbox of that runtime.
+#
+# python3: the .pyc files beside the sources are for the interpreter of this machine, are
+# never checked against their source (unchecked-hash: it is part of the same read-only
+# layer) and carry the paths that the files have in a sandbox.  Another interpreter
+# passes them over by their name.
+
+python3_parts := $(wildcard runtimes/python3/*.py)
+python3_stage := $(B)/runtimes/python3
+python3_layer := $(python3_stage)/layer/opt/pratai/python3
+
+runtimes: $(python3_stage)/.staged
+
+$(python3_stage)/.staged: $(python3_parts) runtimes/python3/runtime.json runtimes/runtimes.mk
+	@rm -rf $(python3_stage)
+	@mkdir -p $(python3_layer)
+	install -m 0644 $(python3_parts) $(python3_layer)
+	install -m 0644 runtimes/python3/runtime.json $(python3_stage)
+	$(PYTHON) -I -m compileall -q -f --invalidation-mode unchecked-hash \
+		-s $(python3_layer) -p /opt/pratai/python3 $(python3_layer)
+	@touch $@
