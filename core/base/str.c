@@ -212,6 +212,25 @@ str_unhex(const char *text, void *out, size_t len)
 	return 0;
 }
 
+void
+str_base64(const void *data, size_t len, char *out)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	const unsigned char *p = data;
+
+	for (; len; p += 3) {
+		size_t n = len < 3 ? len : 3;
+		uint32_t bits = (uint32_t)p[0] << 16 | (n > 1 ? (uint32_t)p[1] << 8 : 0) | (n > 2 ? p[2] : 0);
+
+		*out++ = digits[bits >> 18];
+		*out++ = digits[bits >> 12 & 63];
+		*out++ = n > 1 ? digits[bits >> 6 & 63] : '=';
+		*out++ = n > 2 ? digits[bits & 63] : '=';
+		len -= n;
+	}
+	*out = '\0';
+}
+
 bool
 str_starts(const char *s, const char *prefix)
 {

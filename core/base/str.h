@@ -41,6 +41,11 @@ void str_hex(const void *data, size_t len, char *out);
 /* The reverse; -1 unless text is exactly 2*len hex digits. */
 int str_unhex(const char *text, void *out, size_t len);
 
+/* The bytes that the base64 (RFC 4648, padded) of len bytes takes, with its NUL. */
+#define STR_BASE64_MAX(len) (((len) + 2) / 3 * 4 + 1)
+/* out has STR_BASE64_MAX(len) bytes. */
+void str_base64(const void *data, size_t len, char *out);
+
 bool str_starts(const char *s, const char *prefix);
 
 #endif
