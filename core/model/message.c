@@ -109,7 +109,8 @@ message_encode(const struct message *m)
 	if (m->type == MSG_JOB)
 		json_put_int(j, "accept_by", (int64_t)m->accept_by_ms);
 	if (m->type == MSG_EVENT || m->type == MSG_ANSWER ||
-	    ((m->type == MSG_JOB || m->type == MSG_RESULT) && m->kind == JOB_EVENT))
+	    ((m->type == MSG_JOB || m->type == MSG_RESULT) && m->kind == JOB_EVENT) ||
+	    (m->type == MSG_CANCEL && !id_is_zero(&m->event.id)))
 		json_put(j, "event", event_encode(&m->event));
 	if (m->has_payload)
 		json_put_bool(j, "has_payload", true);

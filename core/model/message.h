@@ -7,6 +7,7 @@
  *   JOB        scheduler → node         run this event (frame 1: payload) or build
  *   SETTLED    scheduler → node         this lease's result is recorded (or void): forget it
  *   CANCEL     scheduler → node         end this lease's job
+ *              API → scheduler          end this event (member event): nobody waits for it
  *   HEARTBEAT  node → scheduler         each second, and when capacity changes
  *   STARTED    node → scheduler         this job was accepted and its sandbox ordered
  *   RESULT     node → collector         outcome; frame 1: response (event) or layer digest's

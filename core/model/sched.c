@@ -516,6 +516,7 @@ job_from_node(struct sched_job *job)
 	if (!n)
 		return;
 	n->running--;
+	n->unsent -= !job->sent;
 	n->memory_used_mib -= job->memory_mib;
 	job->node = NULL;
 }
@@ -569,7 +570,7 @@ sched_add_running(struct sched *s, const struct sched_add *a, const struct lease
 		delete_entry(s, e);
 		return -1;
 	}
-	job->started = true;
+	job->sent = job->started = true;
 	job->expires_ns = now + s->config.adopt_ns;
 	return 1;
 }
@@ -631,7 +632,7 @@ lose_jobs_of(struct sched *s, struct sched_node *n, sched_lost_fn lost, void *ar
 
 	for (struct sched_job *job = s->jobs; job; job = next) {
 		next = job->next;
-		if (job->node == n && !job->settling)
+		if (job->node == n && !job->held)
 			lost(arg, job, "the node started again");
 	}
 }
@@ -665,7 +666,7 @@ sched_node_up(struct sched *s, const struct sched_node *from, uint64_t now, sche
 	/* Jobs of an earlier session of this incarnation have no number in this one: they must be
 	 * listed by the heartbeat after next, or time out by their lease. */
 	for (struct sched_job *job = s->jobs; job; job = job->next)
-		if (job->node == n)
+		if (job->node == n && job->sent)
 			job->number = UINT64_MAX;
 	return n;
 }
@@ -687,15 +688,15 @@ claim(struct sched *s, struct sched_node *n, const struct lease *lease, const st
 			return;
 		}
 		e->attempts++;
+		job->sent = true;
 	}
-	if (!job)
+	if (!job || !job->sent)
 		return;
 	if (!job->node)
 		job_to_node(job, n);
 	if (job->node != n)
 		return;
-	if (job->number == UINT64_MAX || job->number == 0)
-		job->number = 0; /* listed once: from now on its absence is a loss */
+	job->number = 0; /* listed once: from now on its absence is a loss */
 	sched_started(s, job, now);
 }
 
@@ -723,7 +724,7 @@ sched_heartbeat(struct sched *s, struct sched_node *n, const struct message *m, 
 		claim(s, n, &m->leases[i], m->lease_events ? &m->lease_events[i] : &none, now);
 	for (struct sched_job *job = s->jobs; job; job = next) {
 		next = job->next;
-		if (job->node == n && !job->settling && job->number <= m->received &&
+		if (job->node == n && job->sent && !job->held && job->number <= m->received &&
 		    !listed(m, &job->lease))
 			lost(arg, job, "the node does not have it any more");
 	}
@@ -738,10 +739,11 @@ choose_node(const struct sched *s, uint32_t memory_mib, uint64_t now)
 	struct sched_node *best = NULL;
 
 	for (struct sched_node *n = s->nodes; n; n = n->next) {
-		if (n->sent >= n->granted || !sched_node_alive(s, n, now) ||
+		if (n->sent + n->unsent >= n->granted || !sched_node_alive(s, n, now) ||
 		    n->memory_used_mib + memory_mib > n->memory_mib)
 			continue;
-		if (!best || n->granted - n->sent > best->granted - best->sent)
+		if (!best || n->granted - n->sent - n->unsent >
+				     best->granted - best->sent - best->unsent)
 			best = n;
 	}
 	return best;
@@ -791,13 +793,22 @@ sched_pick(struct sched *s, uint64_t now)
 		f->queued--;
 		e->attempts += e->attempts < UINT16_MAX;
 		job_to_node(job, n);
-		job->number = ++n->sent;
+		n->unsent++;
 		job->expires_ns = now + s->config.accept_ns;
 		if (f->head)
 			ring_append(s, f);
 		return job;
 	}
 	return NULL;
+}
+
+void
+sched_sent(struct sched *s, struct sched_job *job, uint64_t now)
+{
+	job->sent = true;
+	job->node->unsent--;
+	job->number = ++job->node->sent;
+	job->expires_ns = now + s->config.accept_ns;
 }
 
 void
@@ -808,7 +819,7 @@ sched_tick(struct sched *s, uint64_t now, sched_lost_fn lost, void *arg)
 
 	for (struct sched_job *job = s->jobs; job; job = next) {
 		next = job->next;
-		if (!job->settling && job->expires_ns <= now)
+		if (!job->held && job->expires_ns <= now)
 			lost(arg, job, !job->started ? "the node did not accept it in time"
 				       : !job->node  ? "no node reported it after a restart"
 						     : "the node was not heard of any more");
@@ -831,7 +842,7 @@ sched_next_ns(const struct sched *s, uint64_t now)
 	uint64_t next = UINT64_MAX;
 
 	for (const struct sched_job *job = s->jobs; job; job = job->next)
-		if (!job->settling && job->expires_ns < next)
+		if (!job->held && job->expires_ns < next)
 			next = job->expires_ns;
 	if (s->heap_count && s->heap[0]->not_before_ns < next)
 		next = s->heap[0]->not_before_ns;

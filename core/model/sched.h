@@ -56,11 +56,11 @@ struct sched_job {
 	struct sched_entry *entry;
 	struct lease lease;
 	struct sched_node *node; /* NULL: of before our start, not claimed yet */
-	uint64_t number;         /* the session's n-th job, from 1 */
+	uint64_t number;         /* the session's n-th job, from 1; 0: known to be there */
 	uint64_t expires_ns;     /* accept_by until started, then the lease's end */
 	uint32_t version, memory_mib;
-	bool started;
-	bool settling; /* its outcome is on the way to the store: no more timeouts */
+	bool sent, started;
+	bool held; /* the shell reads or writes for it: no timeouts meanwhile */
 	struct sched_job *prev, *next, *hash_next;
 };
 
@@ -72,7 +72,7 @@ struct sched_node {
 	uint32_t slots;
 	uint64_t memory_mib, memory_used_mib;
 	uint64_t granted, sent; /* cumulative in the session */
-	uint32_t running;
+	uint32_t running, unsent; /* jobs leased to it; those of them not sent yet */
 	uint64_t last_seen_ns;
 	int64_t last_seen_us;   /* real time, for records; the shell sets it */
 	struct sched_node *next;
@@ -136,10 +136,12 @@ void sched_heartbeat(struct sched *s, struct sched_node *n, const struct message
 /* ---- Jobs ---- */
 
 /*
- * The next job, leased to a node with credit and memory: send it.  NULL: nothing can be
- * sent now.  Nothing is given before the adopt time after the start is over.
+ * The next job, leased to a node with credit and memory.  The shell sends it and then says
+ * sched_sent, or gives it back with sched_requeue.  NULL: nothing can be sent now.
+ * Nothing is given before the adopt time after the start is over.
  */
 struct sched_job *sched_pick(struct sched *s, uint64_t now);
+void sched_sent(struct sched *s, struct sched_job *job, uint64_t now);
 struct sched_job *sched_find(const struct sched *s, const struct lease *lease);
 void sched_started(struct sched *s, struct sched_job *job, uint64_t now);
 
@@ -152,7 +154,7 @@ void sched_forget(struct sched *s, struct sched_entry *entry);
 
 /*
  * Ends what is over: jobs not accepted or not renewed go to lost, which must call
- * sched_finish or sched_requeue (or mark it settling); silent nodes without jobs are
+ * sched_finish or sched_requeue (or mark it held); silent nodes without jobs are
  * forgotten after lease_ns.
  */
 void sched_tick(struct sched *s, uint64_t now, sched_lost_fn lost, void *arg);

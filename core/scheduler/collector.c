@@ -1,0 +1,514 @@
+/*
+ * The collector: what a node says of a job becomes the record, once.
+ *
+ * Only the holder of the lease counts.  A wait_for_response answer goes out before the
+ * store has it; a node gets its `settled` only when the store has it, and sends its result
+ * again until then.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "core/base/clock.h"
+#include "core/base/err.h"
+#include "core/base/json.h"
+#include "core/base/log.h"
+#include "core/model/retry.h"
+#include "core/scheduler/internal.h"
+
+/* ---- answers to the API process that waits ---- */
+
+static struct mq_socket *
+reply_socket(struct scheduler *s, const char *to, struct err *e)
+{
+	struct reply_peer *peer;
+	char endpoint[REPLY_MAX + 32];
+	struct mq_options o = { .connect = endpoint, .high_water = 100000 };
+
+	for (unsigned i = 0; i < s->peer_count; i++)
+		if (!strcmp(s->peers[i].to, to))
+			return s->peers[i].socket;
+	if (s->peer_count == REPLY_PEERS_MAX) { /* the oldest is of an API that is long gone */
+		mq_close(s->peers[0].socket);
+		memmove(&s->peers[0], &s->peers[1], sizeof s->peers - sizeof s->peers[0]);
+		s->peer_count--;
+	}
+	snprintf(endpoint, sizeof endpoint, "inproc://answers.%s", to);
+	peer = &s->peers[s->peer_count];
+	peer->socket = mq_open(s->config.mq, MQ_PUSH, &o, NULL, NULL, e);
+	if (!peer->socket)
+		return NULL;
+	memcpy(peer->to, to, sizeof peer->to);
+	s->peer_count++;
+	return peer->socket;
+}
+
+void
+collector_answer(struct scheduler *s, const char *reply_to, const struct event *ev,
+		 const void *response, size_t len)
+{
+	struct message m = { .type = MSG_ANSWER, .event = *ev };
+	struct mq_frame frames[2];
+	struct mq_socket *socket;
+	struct err e;
+	char *envelope;
+
+	if (!reply_to[0])
+		return;
+	socket = reply_socket(s, reply_to, &e);
+	envelope = socket ? message_encode(&m) : NULL;
+	frames[0].data = envelope;
+	frames[0].len = envelope ? strlen(envelope) : 0;
+	frames[1].data = response;
+	frames[1].len = len;
+	if (!envelope || mq_send(socket, frames, response ? 2 : 1, &e))
+		log_debug("an answer could not be sent", "to", reply_to, NULL);
+	free(envelope);
+}
+
+/* ---- an end in the store ---- */
+
+struct ending {
+	struct scheduler *s;
+	struct lease lease; /* zero: the entry was not leased */
+	struct id id;
+	struct id session;  /* to be told; zero: nobody */
+	char reply_to[REPLY_MAX];
+	struct event event; /* what the answer to an async event's watchers says */
+};
+
+static void
+forget(struct scheduler *s, const struct id *id)
+{
+	struct sched_entry *entry = sched_entry(s->sched, id);
+	struct work *w = entry ? entry->attachment : NULL;
+
+	if (!entry)
+		return;
+	entry->attachment = NULL;
+	work_free(s, w);
+	if (entry->job)
+		sched_finish(s->sched, entry->job);
+	else
+		sched_forget(s->sched, entry);
+}
+
+static void
+on_settled(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct ending *end = arg;
+	struct scheduler *s = end->s;
+	struct sched_job *job = sched_find(s->sched, &end->lease);
+
+	(void)a;
+	if (e && e->cls != ERR_NOT_FOUND) {
+		log_err("an outcome could not be stored", e);
+		if (job)
+			job->held = false; /* the node sends its result again */
+	} else {
+		if (!id_is_zero(&end->session))
+			scheduler_settled(s, &end->session, &end->lease);
+		if (end->event.type == TYPE_ASYNC)
+			collector_answer(s, end->reply_to, &end->event, NULL, 0);
+		forget(s, &end->id);
+		scheduler_pump(s);
+	}
+	event_clear(&end->event);
+	free(end);
+}
+
+static struct store_bytes
+copy_bytes(const void *data, size_t len)
+{
+	struct store_bytes b = { .fd = -1, .len = len };
+
+	if (len && (b.owned = malloc(len))) {
+		memcpy(b.owned, data, len);
+		b.data = b.owned;
+	} else {
+		b.len = 0;
+	}
+	return b;
+}
+
+static void
+settle(struct scheduler *s, const struct event *ev, const char *reply_to, const struct id *session,
+       const struct lease *lease, const void *response, size_t len, const void *logs, size_t logs_len)
+{
+	struct ending *end = calloc(1, sizeof *end);
+
+	if (!end || event_copy(&end->event, ev)) {
+		free(end);
+		return; /* the node, or the sweep, brings it again */
+	}
+	end->s = s;
+	end->id = ev->id;
+	memcpy(end->reply_to, reply_to, sizeof end->reply_to);
+	if (session)
+		end->session = *session;
+	if (lease)
+		end->lease = *lease;
+	if (ev->type == TYPE_WAIT)
+		collector_answer(s, reply_to, ev, response, len);
+	store_event_settle(s->config.store, ev, copy_bytes(response, len), copy_bytes(logs, logs_len),
+			   on_settled, end);
+}
+
+static void
+set_error(struct event *ev, const char *type, const char *text)
+{
+	free(ev->error_message);
+	free(ev->error_traceback);
+	ev->error_traceback = NULL;
+	snprintf(ev->error_type, sizeof ev->error_type, "%s", type);
+	ev->error_message = strdup(text);
+}
+
+static void
+end_without_node(struct scheduler *s, struct work *w, const struct lease *lease,
+		 enum event_reason reason, const char *error_type, const char *text)
+{
+	struct retry_decision d = retry_decide(w->event.type, reason, UINT32_MAX, 0, 0);
+
+	w->event.state = d.state == EVENT_QUEUED ? EVENT_DEAD : d.state;
+	w->event.reason = reason;
+	w->event.finished_us = clock_real_us();
+	set_error(&w->event, error_type, text);
+	settle(s, &w->event, w->reply_to, NULL, lease, NULL, 0, NULL, 0);
+}
+
+static void
+on_event_for_end(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct scheduler *s;
+	struct sched_job *job = step_job(arg, &s);
+	struct work *w;
+
+	if (!job)
+		return;
+	w = job->entry->attachment;
+	if (e || !w || event_copy(&w->event, &a->events[0])) {
+		job->held = false; /* lost again at the next tick */
+		return;
+	}
+	w->event_loaded = true;
+	end_without_node(s, w, &job->lease, REASON_NODE_LOST, "NodeLost", "the node was lost");
+}
+
+void
+collector_end(struct scheduler *s, struct sched_job *job, enum event_reason reason,
+	      const char *error_type, const char *text)
+{
+	struct work *w = job->entry->attachment;
+
+	job->held = true;
+	if (!w)
+		job->entry->attachment = w = work_new(s);
+	if (w && w->event_loaded) {
+		end_without_node(s, w, &job->lease, reason, error_type, text);
+		return;
+	}
+	store_event_get(s->config.store, &job->entry->id, NULL, on_event_for_end,
+			step_new(s, &job->lease));
+}
+
+void
+collector_end_queued(struct scheduler *s, struct sched_entry *entry, struct work *w,
+		     enum event_reason reason, const char *error_type, const char *text)
+{
+	struct event ev;
+	char reply_to[REPLY_MAX];
+
+	if (event_copy(&ev, &w->event))
+		return;
+	memcpy(reply_to, w->reply_to, sizeof reply_to);
+	entry->attachment = NULL;
+	work_free(s, w);
+	sched_forget(s->sched, entry);
+	ev.state = retry_decide(ev.type, reason, UINT32_MAX, 0, 0).state;
+	if (ev.state == EVENT_QUEUED)
+		ev.state = EVENT_DEAD;
+	ev.reason = reason;
+	ev.finished_us = clock_real_us();
+	set_error(&ev, error_type, text);
+	settle(s, &ev, reply_to, NULL, NULL, NULL, 0, NULL, 0);
+	event_clear(&ev);
+}
+
+/* ---- another attempt ---- */
+
+static void
+on_requeued(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct ending *end = arg;
+	struct scheduler *s = end->s;
+	struct sched_job *job = sched_find(s->sched, &end->lease);
+
+	if (e) {
+		log_err("a retry could not be stored", e);
+		if (job)
+			job->held = false;
+	} else {
+		int64_t wait_us = end->event.not_before_us - clock_real_us();
+
+		if (!id_is_zero(&end->session))
+			scheduler_settled(s, &end->session, &end->lease);
+		if (job && a->changed) {
+			job->entry->failures = (uint16_t)end->event.failures;
+			sched_requeue(s->sched, job,
+				      wait_us > 0 ? scheduler_now(s) + (uint64_t)wait_us * NS_PER_US : 0);
+		} else if (job) {
+			forget(s, &end->id); /* it had ended */
+		}
+		scheduler_pump(s);
+	}
+	event_clear(&end->event);
+	free(end);
+}
+
+static void
+requeue(struct scheduler *s, const struct event *ev, const struct id *session,
+	const struct lease *lease, const void *logs, size_t logs_len)
+{
+	struct ending *end = calloc(1, sizeof *end);
+
+	if (!end || event_copy(&end->event, ev)) {
+		free(end);
+		return;
+	}
+	end->s = s;
+	end->id = ev->id;
+	end->session = *session;
+	end->lease = *lease;
+	store_event_requeue(s->config.store, ev, copy_bytes(logs, logs_len), on_requeued, end);
+}
+
+/* ---- a result of an event ---- */
+
+static void
+move_text(char **to, char **from)
+{
+	free(*to);
+	*to = *from;
+	*from = NULL;
+}
+
+/* What the node found out, over what was known. */
+static void
+take_outcome(struct event *ev, struct event *from)
+{
+	int64_t now = clock_real_us();
+
+	ev->reason = from->reason;
+	ev->start = from->start;
+	ev->wall_us = from->wall_us;
+	ev->cpu_us = from->cpu_us;
+	ev->memory_peak_bytes = from->memory_peak_bytes;
+	ev->logs_bytes = from->logs_bytes;
+	ev->logs_truncated = from->logs_truncated;
+	ev->has_response = from->has_response;
+	ev->response_bytes = from->response_bytes;
+	ev->response_status = from->response_status;
+	memcpy(ev->response_content_type, from->response_content_type, sizeof ev->response_content_type);
+	memcpy(ev->error_type, from->error_type, sizeof ev->error_type);
+	move_text(&ev->response_fields, &from->response_fields);
+	move_text(&ev->error_message, &from->error_message);
+	move_text(&ev->error_traceback, &from->error_traceback);
+	ev->timeline_us[PHASE_SANDBOX] = from->timeline_us[PHASE_SANDBOX];
+	ev->timeline_us[PHASE_IMPORT] = from->timeline_us[PHASE_IMPORT];
+	ev->timeline_us[PHASE_RUN] = from->timeline_us[PHASE_RUN];
+	if (from->finished_us && now > from->finished_us)
+		ev->timeline_us[PHASE_COLLECT] = (uint32_t)(now - from->finished_us);
+	ev->finished_us = now;
+	if (!ev->started_us)
+		ev->started_us = from->started_us ? from->started_us : now;
+}
+
+static void
+event_result(struct scheduler *s, struct sched_job *job, struct message *m,
+	     const struct mq_frame *response, const struct mq_frame *logs)
+{
+	struct work *w = job->entry->attachment;
+	const struct function_version *v = version_find(s, &w->event.function_id, job->version);
+	struct retry_decision d;
+	uint32_t random = 0;
+
+	if (getrandom(&random, sizeof random, 0) != sizeof random)
+		random = 0;
+	take_outcome(&w->event, &m->event);
+	w->event.attempts = job->entry->attempts;
+	d = retry_decide(w->event.type, w->event.reason, job->entry->failures, v ? v->retries : 0, random);
+	w->event.failures = job->entry->failures + d.counts;
+	w->event.state = d.state;
+	job->held = true;
+	if (d.state == EVENT_QUEUED) {
+		w->event.not_before_us = d.delay_us ? clock_real_us() + (int64_t)d.delay_us : 0;
+		requeue(s, &w->event, &m->session, &job->lease, logs->data, logs->len);
+	} else {
+		settle(s, &w->event, w->reply_to, &m->session, &job->lease, response->data, response->len,
+		       logs->data, logs->len);
+	}
+}
+
+/* An event that was adopted after a restart is not in memory: it is read, and the node
+ * sends its result again. */
+static void
+on_event_for_result(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct scheduler *s;
+	struct sched_job *job = step_job(arg, &s);
+	struct work *w;
+
+	if (!job)
+		return;
+	job->held = false;
+	w = job->entry->attachment;
+	if (e || !w || w->event_loaded || event_copy(&w->event, &a->events[0]))
+		return;
+	w->event_loaded = true;
+	w->payload_loaded = w->event.payload_bytes == 0;
+	job->entry->failures = (uint16_t)w->event.failures;
+	if (w->event.function_version)
+		job->version = w->event.function_version;
+}
+
+static void
+load_for_result(struct scheduler *s, struct sched_job *job)
+{
+	if (!job->entry->attachment)
+		job->entry->attachment = work_new(s);
+	job->held = true;
+	store_event_get(s->config.store, &job->entry->id, NULL, on_event_for_result,
+			step_new(s, &job->lease));
+}
+
+/* ---- a result of a build ---- */
+
+static void
+on_built(void *arg, const struct err *e)
+{
+	struct ending *end = arg;
+	struct scheduler *s = end->s;
+	struct sched_job *job = sched_find(s->sched, &end->lease);
+
+	if (e) {
+		log_err("a build's outcome could not be stored", e);
+		if (job)
+			job->held = false;
+	} else {
+		scheduler_settled(s, &end->session, &end->lease);
+		if (job)
+			forget(s, &job->entry->id);
+		scheduler_pump(s);
+	}
+	free(end);
+}
+
+static void
+on_log_written(void *arg, const struct store_answer *a, const struct err *e)
+{
+	(void)arg;
+	(void)a;
+	if (e)
+		log_err("a build's output could not be stored", e);
+}
+
+static void
+store_build_log(struct scheduler *s, const struct message *m)
+{
+	char id[VERSION_ID_MAX], parent[ID_TEXT_MAX];
+	struct store_doc doc = { .kind = STORE_BUILD, .id = id, .parent = parent,
+				 .project = m->version.project_id };
+	struct json *j = json_object();
+	char *text;
+
+	function_version_id(&m->version.function_id, m->version.version, id);
+	id_format(&m->version.function_id, parent);
+	json_put_str(j, "log", m->build_log ? m->build_log : "");
+	text = json_print(j);
+	json_free(j);
+	doc.json = text;
+	store_doc_delete(s->config.store, STORE_BUILD, id, on_log_written, s);
+	store_doc_create(s->config.store, &doc, on_log_written, s);
+	free(text);
+}
+
+static void
+build_result(struct scheduler *s, struct sched_job *job, struct message *m)
+{
+	struct work *w = job->entry->attachment;
+	const struct function_version *known =
+		version_find(s, &w->event.function_id, w->event.function_version);
+	struct function_version v;
+	struct ending *end;
+
+	if (m->event.reason == REASON_NODE_LOST || m->version.state == VERSION_BUILDING) {
+		scheduler_settled(s, &m->session, &job->lease);
+		sched_requeue(s->sched, job, scheduler_now(s) + NS_PER_S);
+		return;
+	}
+	end = calloc(1, sizeof *end);
+	if (!end || !known || function_version_copy(&v, known)) {
+		free(end);
+		return;
+	}
+	/* Only the outcome is the node's to say. */
+	v.state = m->version.state;
+	memcpy(v.layer_digest, m->version.layer_digest, sizeof v.layer_digest);
+	free(v.reason);
+	v.reason = m->version.reason;
+	m->version.reason = NULL;
+	end->s = s;
+	end->lease = job->lease;
+	end->session = m->session;
+	job->held = true;
+	store_build_log(s, m);
+	version_built(s, &v, on_built, end);
+	function_version_clear(&v);
+}
+
+/* ---- what comes in ---- */
+
+void
+collector_result(void *arg, const struct mq_frame *frames, size_t n)
+{
+	static const struct mq_frame nothing = { "", 0 };
+	struct scheduler *s = arg;
+	struct sched_job *job;
+	struct sched_node *node;
+	struct message m;
+	struct err e;
+	struct work *w;
+
+	if (!s->ready)
+		return; /* it comes again */
+	if (message_decode(frames[0].data, frames[0].len, &m, &e)) {
+		s->dropped++;
+		log_warning("a message was dropped", "socket", "collect", "error", e.text, NULL);
+		return;
+	}
+	if (m.type != MSG_RESULT) {
+		s->dropped++;
+		message_clear(&m);
+		return;
+	}
+	node = sched_node_by_session(s->sched, &m.session);
+	job = sched_find(s->sched, &m.lease);
+	w = job ? job->entry->attachment : NULL;
+	if (!node) {
+		log_debug("a result of an unknown session was dropped", NULL);
+	} else if (!job) {
+		/* Settled before, or the lease was lost: it counts for nothing. */
+		scheduler_settled(s, &m.session, &m.lease);
+	} else if (job->held || (job->node && job->node != node)) {
+		log_debug("a result came again", NULL);
+	} else if (!w || !w->event_loaded) {
+		load_for_result(s, job);
+	} else if ((enum job_kind)job->entry->kind == JOB_BUILD && m.kind == JOB_BUILD) {
+		build_result(s, job, &m);
+	} else if ((enum job_kind)job->entry->kind == JOB_EVENT && m.kind == JOB_EVENT) {
+		event_result(s, job, &m, n > 1 ? &frames[1] : &nothing, n > 2 ? &frames[2] : &nothing);
+	}
+	message_clear(&m);
+}
