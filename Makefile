@@ -78,7 +78,68 @@ $(B)/pratai-node: $(B)/core/node/node_main.o $(call library,core/node) $(call li
 		$(call library,sandbox) $(call library,rootfs) $(call library,netio) $(model)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_node)
 
+# ---- packages -------------------------------------------------------------------------
+# Fragments may add to these: packages += ...
+
+packages += build-essential pkg-config python3 python3-pip \
+	libzmq3-dev libseccomp-dev libcap-dev libarchive-dev libcjson-dev \
+	libcurl4-openssl-dev libmicrohttpd-dev libsqlite3-dev libsodium-dev \
+	libcmocka-dev mandoc python3-pytest python3-requests busybox-static \
+	curl zip unzip strace procps iproute2 util-linux
+
+deps:
+	@sh packaging/deps.sh $(packages)
+
+doctor:
+	@sh packaging/doctor.sh $(packages)
+
+# ---- installation ---------------------------------------------------------------------
+# The tree works from wherever it is put: programs find each other by their own place.
+
+bin_dir = $(DESTDIR)$(PREFIX)/bin
+sbin_dir = $(DESTDIR)$(PREFIX)/sbin
+lib_dir = $(DESTDIR)$(PREFIX)/lib/pratai
+man_dir = $(DESTDIR)$(PREFIX)/share/man
+doc_dir = $(DESTDIR)$(PREFIX)/share/doc/pratai
+completion_dir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+unit_dir = $(DESTDIR)$(PREFIX)/lib/systemd/system
+helpers = $(filter-out $(B)/pratai,$(programs))
+manuals = $(wildcard man/*.[1-8])
+documents = README.md NEWS.md SECURITY.md LICENSE
+
+install: all
+	install -d $(bin_dir) $(sbin_dir) $(lib_dir) $(doc_dir) $(completion_dir) $(unit_dir)
+	install -m 0755 $(B)/pratai $(bin_dir)/pratai
+	install -m 0755 $(helpers) $(lib_dir)
+	ln -sf ../lib/pratai/pratai-control ../lib/pratai/pratai-node $(sbin_dir)
+	rm -rf $(lib_dir)/runtimes
+	cp -R $(B)/runtimes $(lib_dir)/runtimes
+	chmod -R u=rwX,go=rX $(lib_dir)/runtimes
+	for m in $(manuals); do \
+		install -D -m 0644 $$m $(man_dir)/man$${m##*.}/$${m##*/} || exit 1; done
+	install -m 0644 $(documents) $(doc_dir)
+	$(B)/pratai-client help --completion bash >$(completion_dir)/pratai
+	sed 's,@PREFIX@,$(PREFIX),' packaging/pratai.service.in >$(unit_dir)/pratai.service
+
+uninstall:
+	rm -f $(bin_dir)/pratai $(sbin_dir)/pratai-control $(sbin_dir)/pratai-node \
+		$(completion_dir)/pratai $(unit_dir)/pratai.service
+	rm -f $(foreach m,$(manuals),$(man_dir)/man$(subst .,,$(suffix $m))/$(notdir $m))
+	rm -rf $(lib_dir) $(doc_dir)
+
+# ---- the main job, shown --------------------------------------------------------------
+
+demo: deps
+	$(MAKE) all
+	@PRATAI=$(abspath $(B)/pratai) PYTHON=$(PYTHON) sh packaging/demo.sh
+
+# ---- words ----------------------------------------------------------------------------
+
+check-man:
+	@for m in $(manuals); do \
+		mandoc -T lint -W warning $$m || { echo "$$m: see above" >&2; exit 1; }; done
+
 clean:
 	rm -rf $(B)
 
-.PHONY: all clean runtimes
+.PHONY: all clean runtimes deps doctor install uninstall demo check-man
