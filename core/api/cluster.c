@@ -1,0 +1,269 @@
+/*
+ * The platform about itself, and what nodes ask for.
+ */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/api/internal.h"
+#include "core/base/clock.h"
+#include "core/base/err.h"
+#include "core/base/fdio.h"
+#include "core/base/json.h"
+#include "core/scheduler/scheduler.h"
+
+void
+cluster_discovery(struct call *c)
+{
+	struct json *j = json_object();
+
+	json_put_str(j, "name", "Pratai");
+	json_put_str(j, "version", PRATAI_VERSION);
+	json_put_str(j, "api", "/v1");
+	call_json(c, 200, j);
+}
+
+void
+cluster_health(struct call *c)
+{
+	struct json *j = json_object();
+
+	json_put_str(j, "status", "ok");
+	call_json(c, 200, j);
+}
+
+void
+cluster_ready(struct call *c)
+{
+	const struct scheduler *s = c->api->config.scheduler;
+	struct json *j;
+
+	if (!store_healthy(c->api->config.store)) {
+		call_problem(c, 503, "store_unavailable", "the store does not answer");
+		return;
+	}
+	if (s && !scheduler_ready(s)) {
+		call_problem(c, 503, "not_ready", "the scheduler is reading its queue");
+		return;
+	}
+	if (s && scheduler_nodes_alive(s) == 0) {
+		call_problem(c, 503, "no_node", "no node takes work");
+		return;
+	}
+	j = json_object();
+	json_put_str(j, "status", "ready");
+	call_json(c, 200, j);
+}
+
+static void
+put_roles(struct json *j, const char *roles)
+{
+	struct json *list = json_array();
+	char *copy = strdup(roles), *save = NULL;
+
+	for (char *role = copy ? strtok_r(copy, ",", &save) : NULL; role; role = strtok_r(NULL, ",", &save))
+		json_add_str(list, role);
+	free(copy);
+	json_put(j, "roles", list);
+}
+
+static void
+on_counts(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct call *c = arg;
+	const struct api_config *config = &c->api->config;
+	struct json *j, *events;
+	char started[CLOCK_RFC3339_MAX];
+	uint64_t accepted = 0;
+
+	if (e) {
+		call_error(c, e);
+		call_release(c);
+		return;
+	}
+	j = json_object();
+	events = json_object();
+	clock_format(config->started_us, started);
+	json_put_str(j, "version", PRATAI_VERSION);
+	put_roles(j, config->roles);
+	json_put_str(j, "started_at", started);
+	json_put_bool(j, "store_healthy", store_healthy(config->store));
+	for (int i = 0; i < EVENT_STATE_COUNT; i++) {
+		accepted += a->counts[i];
+		json_put_int(events, event_state_name((enum event_state)i), (int64_t)a->counts[i]);
+	}
+	/* accepted = queued + running + ended, by construction: each record has one state. */
+	json_put_int(events, "accepted", (int64_t)accepted);
+	json_put(j, "events", events);
+	if (config->scheduler) {
+		json_put_int(j, "term", (int64_t)scheduler_term(config->scheduler));
+		json_put(j, "nodes", scheduler_node_list(config->scheduler));
+	}
+	call_json(c, 200, j);
+	call_release(c);
+}
+
+void
+cluster_status(struct call *c)
+{
+	call_hold(c);
+	store_event_counts(c->api->config.store, c->project, on_counts, c);
+}
+
+static void
+answer_list(struct call *c, struct json *items)
+{
+	struct json *j = json_object();
+
+	json_put(j, "items", items);
+	json_put_str(j, "next", NULL);
+	call_json(c, 200, j);
+}
+
+void
+cluster_nodes(struct call *c)
+{
+	struct scheduler *s = c->api->config.scheduler;
+
+	answer_list(c, s ? scheduler_node_list(s) : json_array());
+}
+
+void
+cluster_runtimes(struct call *c)
+{
+	struct scheduler *s = c->api->config.scheduler;
+
+	answer_list(c, s ? scheduler_runtime_list(s) : json_array());
+}
+
+/* ---- for nodes ---- */
+
+void
+node_register(struct call *c)
+{
+	size_t len;
+	const void *body = http_body(c->request, &len);
+	struct json *ask, *answer;
+	struct err e;
+
+	ask = json_parse(body, len, &e);
+	if (!ask) {
+		call_error(c, &e);
+		return;
+	}
+	if (!c->api->config.scheduler) {
+		json_free(ask);
+		call_problem(c, 503, "not_ready", "there is no scheduler in this process");
+		return;
+	}
+	answer = scheduler_register(c->api->config.scheduler, ask, &e);
+	json_free(ask);
+	if (!answer)
+		call_error(c, &e);
+	else
+		call_json(c, 200, answer);
+}
+
+static bool
+is_digest(const char *text)
+{
+	return strlen(text) == 64 && strspn(text, "0123456789abcdef") == 64;
+}
+
+static void
+on_blob(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct call *c = arg;
+	struct http_reply reply = { .status = 200, .content_type = "application/octet-stream" };
+
+	if (e) {
+		call_error(c, e);
+	} else if (c->request && !c->answered) {
+		c->answered = true;
+		reply.file_fd = a->fd;
+		reply.len = a->len;
+		http_reply(c->request, &reply);
+	} else {
+		close(a->fd);
+	}
+	call_release(c);
+}
+
+void
+node_blob_get(struct call *c)
+{
+	if (!is_digest(c->param)) {
+		call_problem(c, 400, "invalid_request", "'%s' is not a SHA-256", c->param);
+		return;
+	}
+	call_hold(c);
+	store_blob_open(c->api->config.store, c->param, on_blob, c);
+}
+
+static void
+close_file(void *data)
+{
+	int *fd = data;
+
+	fd_close(fd);
+	free(fd);
+}
+
+static void
+on_blob_kept(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct call *c = arg;
+
+	(void)a;
+	if (e)
+		call_error(c, e);
+	else
+		call_status(c, 204);
+	call_release(c);
+}
+
+/* The store wants a file: a spooled body is one, a small one becomes one. */
+static int
+body_file(struct call *c, struct err *e)
+{
+	void *data;
+	size_t len;
+	int fd;
+
+	if (http_body_take(c->request, &data, &len, &fd, e))
+		return -1;
+	if (fd >= 0)
+		return fd;
+	fd = openat(c->api->config.spool_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0 || fd_write_all(fd, data, len)) {
+		err_sys(e, ERR_AGAIN, "the blob could not be kept");
+		fd_close(&fd);
+	}
+	free(data);
+	return fd;
+}
+
+void
+node_blob_put(struct call *c)
+{
+	int *fd;
+	struct err e;
+
+	if (!is_digest(c->param)) {
+		call_problem(c, 400, "invalid_request", "'%s' is not a SHA-256", c->param);
+		return;
+	}
+	fd = malloc(sizeof *fd);
+	if (!fd)
+		return;
+	*fd = body_file(c, &e);
+	c->data = fd;
+	c->drop = close_file;
+	if (*fd < 0) {
+		call_error(c, &e);
+		return;
+	}
+	call_hold(c);
+	store_blob_put(c->api->config.store, c->param, *fd, on_blob_kept, c);
+}

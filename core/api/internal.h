@@ -1,0 +1,177 @@
+/*
+ * What the API's files share.
+ *
+ *   api.c        life, routes, what comes back from the scheduler
+ *   call.c       one request: its context, its answers
+ *   auth.c       tokens: who is asking
+ *   functions.c  create, show, list, update, delete
+ *   package.c    from an uploaded zip to a checked, stored package
+ *   invoke.c     the webhook: a request becomes an event
+ *   events.c     events, their answers and logs
+ *   cluster.c    status, nodes' registration, blobs for nodes
+ */
+#ifndef PRATAI_API_INTERNAL_H
+#define PRATAI_API_INTERNAL_H
+
+#include <stdbool.h>
+
+#include "core/api/api.h"
+#include "core/base/crypto.h"
+#include "core/model/function_record.h"
+#include "core/model/message.h"
+#include "netio/http_server.h"
+#include "netio/mq.h"
+#include "store/store.h"
+
+enum {
+	CALL_BUCKETS = 16384,
+	CACHE_BUCKETS = 1024,
+	SMALL_BODY_MAX = 256 << 10,
+	PARAM_MAX = 128,
+	USER_MAX = EVENT_PROJECT_MAX,
+	HINT_PAYLOAD_MAX = 256 << 10, /* larger async payloads are read from the store */
+};
+
+enum route_auth { AUTH_NONE, AUTH_TOKEN, AUTH_JOIN };
+
+struct call;
+struct route {
+	const char *method, *pattern; /* "{}" stands for one segment */
+	enum route_auth auth;
+	int64_t body_max; /* -1: the payload's maximum */
+	void (*handle)(struct call *c);
+};
+
+/* One request.  Lives until the server says gone and no asynchronous step holds it. */
+struct call {
+	struct api *api;
+	struct http_request *request; /* NULL: gone */
+	const struct route *route;
+	char param[PARAM_MAX];
+	char project[EVENT_PROJECT_MAX], user[USER_MAX];
+	unsigned holds;
+	bool answered;
+	uint64_t begun_ns;
+	int64_t begun_us;
+
+	/* Who waits for an event: in api->waiting by event id. */
+	struct id event_id;
+	bool waiting;
+	struct call *wait_next;
+	struct loop_timer *timer;
+
+	void *data;              /* the handler's own, freed by drop */
+	void (*drop)(void *data);
+};
+
+struct identity {
+	char hash[SHA256_HEX_MAX]; /* of the token's secret */
+	char project[EVENT_PROJECT_MAX], user[USER_MAX];
+	uint64_t until_ns;
+	struct identity *next;
+};
+
+struct cached_function {
+	struct function f;
+	uint64_t until_ns;
+	struct cached_function *next;
+};
+
+struct api {
+	struct api_config config;
+	struct http_server *http;
+	struct mq_socket *events, *answers;
+	char reply_to[48];
+	char join_hash[SHA256_HEX_MAX];
+	struct call *waiting[CALL_BUCKETS];
+	struct identity *identities[CACHE_BUCKETS];
+	size_t identity_count;
+	struct cached_function *functions[CACHE_BUCKETS];
+	size_t function_count;
+	bool closing;
+};
+
+/* ---- call.c ---- */
+struct call *call_new(struct api *a, struct http_request *r, const struct route *route,
+		      const char *param);
+/* An asynchronous step keeps the call: hold before, release in the callback. */
+void call_hold(struct call *c);
+void call_release(struct call *c);
+void call_gone(struct call *c);
+void call_wait(struct call *c, const struct id *event);
+void call_unwait(struct call *c);
+
+void call_json(struct call *c, int status, struct json *j); /* frees j */
+void call_json_at(struct call *c, int status, struct json *j, const char *location);
+void call_status(struct call *c, int status);
+/* problem+json; type is one of CONTRACT.md's. */
+void call_problem(struct call *c, int status, const char *type, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+/* The answer that an error class has: the one table from classes to statuses. */
+void call_error(struct call *c, const struct err *e);
+/* Sends a problem for a request that has no call yet. */
+void request_problem(struct http_request *r, int status, const char *type, const char *detail,
+		     const struct http_field *fields);
+
+/* ---- auth.c ---- */
+/* The request's token's hash into hex; -1: it has none. */
+int auth_token(struct http_request *r, char hex[SHA256_HEX_MAX]);
+const struct identity *auth_cached(struct api *a, const char *hex);
+/* Finds out who c is, then calls its route's handler; or answers 401. */
+void auth_then_handle(struct call *c);
+void auth_forget_all(struct api *a);
+void tokens_create(struct call *c);
+void tokens_list(struct call *c);
+void tokens_delete(struct call *c);
+
+/* ---- functions.c ---- */
+typedef void (*function_fn)(struct call *c, const struct function *f);
+/* The function that ref (name or id) names in c's project, from the cache or the store;
+ * answers 404 itself.  max_age: 0 for what must be fresh. */
+void function_get(struct call *c, const char *ref, bool fresh, function_fn fn);
+void function_cache_drop(struct api *a, const struct id *id);
+void functions_create(struct call *c);
+void functions_list(struct call *c);
+void functions_show(struct call *c);
+void functions_update(struct call *c);
+void functions_delete(struct call *c);
+void functions_build(struct call *c);
+
+/* ---- package.c ---- */
+struct package_info {
+	char digest[65];
+	uint64_t bytes;
+};
+/* Checks the zip (with the helper program), keeps it as a blob; e NULL: done. */
+typedef void (*package_fn)(void *arg, const struct package_info *p, const struct err *e);
+void package_store(struct api *a, const void *zip, size_t len, package_fn fn, void *arg);
+
+/* ---- invoke.c ---- */
+void invoke(struct call *c);
+/* The answer to whoever waits for ev: its own body, or a problem. */
+void invoke_answer(struct call *c, const struct event *ev, const void *response, size_t len);
+
+/* ---- events.c ---- */
+void events_list(struct call *c);
+void events_show(struct call *c);
+void events_response(struct call *c);
+void events_logs(struct call *c);
+void events_payload(struct call *c);
+/* An async event ended: whoever waits for its response reads it now. */
+void events_ended(struct call *c);
+
+/* ---- cluster.c ---- */
+void cluster_discovery(struct call *c);
+void cluster_health(struct call *c);
+void cluster_ready(struct call *c);
+void cluster_status(struct call *c);
+void cluster_nodes(struct call *c);
+void cluster_runtimes(struct call *c);
+void node_register(struct call *c);
+void node_blob_get(struct call *c);
+void node_blob_put(struct call *c);
+
+/* ---- api.c ---- */
+int api_send(struct api *a, const struct message *m, const void *payload, size_t len, struct err *e);
+
+#endif
