@@ -1,0 +1,99 @@
+/*
+ * What the files that make a sandbox share: launch.c (in the caller), mounts.c, apply.c,
+ * init.c and command.c (in the child).  Nobody else includes this.
+ *
+ * The child is a copy of a single-threaded caller: what it calls need not be
+ * async-signal-safe, but it allocates nothing, because the caller may be anything.
+ */
+#ifndef PRATAI_SANDBOX_CHILD_H
+#define PRATAI_SANDBOX_CHILD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sandbox/cgroup.h"
+#include "sandbox/plan.h"
+#include "sandbox/sandbox.h"
+
+/* From init (or, until exec, the command's process) to the caller, one write each. */
+enum record_kind { RECORD_RUNNING = 1, RECORD_FAILED, RECORD_ENDED };
+
+struct record {
+	uint32_t kind;
+	int32_t code;         /* FAILED: enum sandbox_reason; ENDED: wait status */
+	uint64_t at_ns;
+	uint64_t steps_done;  /* RUNNING */
+	uint32_t step_us[STEP_COUNT];
+	struct err error;     /* FAILED */
+};
+_Static_assert(sizeof(struct record) <= 4096, "below PIPE_BUF: written whole");
+
+struct child {
+	const struct sandbox_spec *spec;
+	struct plan plan;
+	bool rootless;
+	uint32_t step_us[STEP_COUNT];
+	uint64_t steps_done;
+
+	/* Descriptors of the caller's and, as copies, of the child's. */
+	int status_r, status_w, go_r, go_w;
+	struct cgroup_place place;
+	int place_slow;
+	int layers[SANDBOX_LAYERS_MAX]; /* detached, then attached below the scratch tmpfs */
+	int binds[SANDBOX_BINDS_MAX];   /* detached */
+	int usr;
+	int dev;
+	int pidfd;
+	pid_t pid;
+
+	/* Of the root's mounts: the scratch tmpfs, the root, and (ROOT_PREMOUNT) parts of the
+	 * scratch that the caller took out of it. */
+	int scratch, root, tmp, shm;
+	int proc, sys_user;
+	int gate_r, gate_w;
+};
+
+/* Runs step i of the plan by fn and notes its time. */
+int child_step(struct child *c, const struct plan_step *s,
+	       int (*fn)(struct child *, unsigned index, struct err *), struct err *e);
+
+/* The steps, by name.  0 or -1. */
+int step_trees(struct child *c, unsigned index, struct err *e);
+int step_premount(struct child *c, unsigned index, struct err *e);
+int step_scratch(struct child *c, unsigned index, struct err *e);
+int step_root(struct child *c, unsigned index, struct err *e);
+int step_usr(struct child *c, unsigned index, struct err *e);
+int step_tmp(struct child *c, unsigned index, struct err *e);
+int step_bind(struct child *c, unsigned index, struct err *e);
+int step_dev(struct child *c, unsigned index, struct err *e);
+int step_proc(struct child *c, unsigned index, struct err *e);
+int step_mask(struct child *c, unsigned index, struct err *e);
+int step_pivot(struct child *c, unsigned index, struct err *e);
+
+/* c->dev without CAP_MKNOD: a tmpfs with the machine's own nodes bound into it. */
+int devices_bind(struct child *c, struct err *e);
+
+int step_join(struct child *c, unsigned index, struct err *e);
+int step_identity(struct child *c, unsigned index, struct err *e);
+int step_loopback(struct child *c, unsigned index, struct err *e);
+int step_hostname(struct child *c, unsigned index, struct err *e);
+int step_quotas(struct child *c, unsigned index, struct err *e);
+int step_session(struct child *c, unsigned index, struct err *e);
+
+int step_stdio(struct child *c, unsigned index, struct err *e);
+int step_workdir(struct child *c, unsigned index, struct err *e);
+int step_user(struct child *c, unsigned index, struct err *e);
+int step_caps(struct child *c, unsigned index, struct err *e);
+int step_filter(struct child *c, unsigned index, struct err *e);
+
+/* Executes the command; returns only when it failed, with the reason. */
+enum sandbox_reason command_exec(struct child *c, struct err *e);
+
+/* Sends a record; the caller of the sandbox may be gone, which does not matter. */
+void child_report(const struct child *c, struct record *r);
+void child_report_failure(const struct child *c, enum sandbox_reason why, const struct err *e);
+
+/* The child's life, from the clone on. */
+_Noreturn void child_main(struct child *c);
+
+#endif

@@ -1,0 +1,205 @@
+/*
+ * The life of the child: pid 1 of the sandbox.
+ *
+ * It makes the sandbox step by step, forks the command's process, and then is nothing but
+ * a reaper: uid 0 of a user namespace without any capability, undumpable, under the same
+ * filter as the command, with one descriptor, the pipe to the caller.  The command's
+ * process waits at a gate until that is so, and executes only then: no code of the user's
+ * ever runs beside a process that could still do something.
+ *
+ * It ends when the command ends, and with it, by the kernel's rule for pid 1, everything
+ * else in the sandbox, however it was forked.  It ends by SIGKILL when its caller dies.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/base/clock.h"
+#include "core/base/fdio.h"
+#include "sandbox/caps.h"
+#include "sandbox/child.h"
+#include "sandbox/seccomp.h"
+
+int
+child_step(struct child *c, const struct plan_step *s,
+	   int (*fn)(struct child *, unsigned, struct err *), struct err *e)
+{
+	uint64_t start = clock_mono_ns();
+	int rc = fn(c, s->index, e);
+
+	c->step_us[s->step] += (uint32_t)((clock_mono_ns() - start) / NS_PER_US);
+	c->steps_done |= 1ull << s->step;
+	if (rc)
+		err_step(e, step_name(s->step));
+	return rc;
+}
+
+void
+child_report(const struct child *c, struct record *r)
+{
+	r->at_ns = clock_mono_ns();
+	while (write(c->status_w, r, sizeof *r) < 0 && errno == EINTR)
+		;
+}
+
+void
+child_report_failure(const struct child *c, enum sandbox_reason why, const struct err *e)
+{
+	struct record r = { .kind = RECORD_FAILED, .code = (int32_t)why, .error = *e };
+
+	child_report(c, &r);
+}
+
+static _Noreturn void
+fail(const struct child *c, enum sandbox_reason why, const struct err *e)
+{
+	child_report_failure(c, why, e);
+	_exit(1);
+}
+
+/* Dispositions that the caller ignores survive exec: back to the default. */
+static void
+reset_signals(void)
+{
+	struct sigaction sa = { .sa_handler = SIG_DFL };
+	sigset_t none;
+
+	for (int sig = 1; sig < 32; sig++)
+		if (sig != SIGKILL && sig != SIGSTOP)
+			sigaction(sig, &sa, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* The command's side of the plan, in a process of its own. */
+static _Noreturn void
+run_command(struct child *c)
+{
+	static int (*const steps[STEP_COUNT])(struct child *, unsigned, struct err *) = {
+		[STEP_STDIO] = step_stdio, [STEP_WORKDIR] = step_workdir, [STEP_USER] = step_user,
+		[STEP_CAPS] = step_caps,   [STEP_FILTER] = step_filter,
+	};
+	enum sandbox_reason why;
+	struct err e = { 0 };
+
+	for (unsigned i = 0; i < c->plan.count; i++) {
+		const struct plan_step *s = &c->plan.steps[i];
+
+		if (s->side == SIDE_COMMAND && s->step != STEP_EXEC && child_step(c, s, steps[s->step], &e))
+			fail(c, SANDBOX_SETUP_FAILED, &e);
+	}
+	why = command_exec(c, &e);
+	err_step(&e, step_name(STEP_EXEC));
+	fail(c, why, &e);
+}
+
+static int
+drop_everything(struct child *c, struct err *e)
+{
+	/* Not even /proc/1 of a sandbox without root is readable by its command. */
+	if (prctl(PR_SET_DUMPABLE, 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return err_sys(e, ERR_NODE, "lock init");
+	prctl(PR_SET_NAME, "pratai-init");
+	if (dup3(c->status_w, 3, O_CLOEXEC) < 0)
+		return err_sys(e, ERR_NODE, "keep the status pipe");
+	c->status_w = 3;
+	if (dup3(c->gate_w, 4, O_CLOEXEC) < 0)
+		return err_sys(e, ERR_NODE, "keep the gate");
+	c->gate_w = 4;
+	/* Standard input and output too: a reader of the output shall see its end when the
+	 * command closes it. */
+	if (close_range(0, 2, 0) || close_range(5, ~0u, 0))
+		return err_sys(e, ERR_NODE, "close init's descriptors");
+	if (caps_drop_all(e))
+		return -1;
+	return seccomp_install(e);
+}
+
+static _Noreturn void
+reap(struct child *c, pid_t command)
+{
+	for (;;) {
+		int status;
+		pid_t pid = wait4(-1, &status, 0, NULL);
+
+		if (pid == command) {
+			struct record r = { .kind = RECORD_ENDED, .code = status };
+
+			child_report(c, &r);
+			_exit(0);
+		}
+		if (pid < 0 && errno == ECHILD)
+			_exit(1); /* cannot be; the caller sees an end without a record */
+	}
+}
+
+/* STEP_FORK: in init it does not return. */
+static void
+become_init(struct child *c, const struct plan_step *s)
+{
+	uint64_t start = clock_mono_ns();
+	struct err e = { 0 };
+	int gate[2];
+	pid_t pid;
+
+	err_step(&e, step_name(STEP_FORK));
+	/* Numbers from 16 on: the low ones are about to be given away. */
+	if (pipe2(gate, O_CLOEXEC) < 0 || (c->gate_r = fcntl(gate[0], F_DUPFD_CLOEXEC, 16)) < 0 ||
+	    (c->gate_w = fcntl(gate[1], F_DUPFD_CLOEXEC, 16)) < 0 ||
+	    (c->status_w = fcntl(c->status_w, F_DUPFD_CLOEXEC, 16)) < 0 ||
+	    close(gate[0]) || close(gate[1]) || (pid = fork()) < 0) {
+		err_sys(&e, ERR_NODE, "fork the command's process");
+		err_step(&e, step_name(STEP_FORK));
+		fail(c, SANDBOX_SETUP_FAILED, &e);
+	}
+	if (pid == 0) {
+		c->step_us[s->step] = (uint32_t)((clock_mono_ns() - start) / NS_PER_US);
+		c->steps_done |= 1ull << s->step;
+		return;
+	}
+	if (drop_everything(c, &e)) {
+		err_step(&e, step_name(STEP_FORK));
+		fail(c, SANDBOX_SETUP_FAILED, &e);
+	}
+	while (write(c->gate_w, "", 1) < 0 && errno == EINTR)
+		;
+	close(c->gate_w);
+	reap(c, pid);
+}
+
+_Noreturn void
+child_main(struct child *c)
+{
+	static int (*const steps[STEP_COUNT])(struct child *, unsigned, struct err *) = {
+		[STEP_JOIN] = step_join,         [STEP_IDENTITY] = step_identity,
+		[STEP_TREES] = step_trees,       [STEP_SCRATCH] = step_scratch,
+		[STEP_ROOT] = step_root,         [STEP_USR] = step_usr,
+		[STEP_TMP] = step_tmp,           [STEP_BIND] = step_bind,
+		[STEP_DEV] = step_dev,           [STEP_PROC] = step_proc,
+		[STEP_QUOTAS] = step_quotas,     [STEP_MASK] = step_mask,
+		[STEP_PIVOT] = step_pivot,       [STEP_LOOPBACK] = step_loopback,
+		[STEP_HOSTNAME] = step_hostname, [STEP_SESSION] = step_session,
+	};
+	struct err e = { 0 };
+
+	close(c->go_w);
+	close(c->status_r);
+	umask(0);
+	reset_signals();
+	for (unsigned i = 0; i < c->plan.count; i++) {
+		const struct plan_step *s = &c->plan.steps[i];
+
+		if (s->side != SIDE_INIT)
+			continue;
+		if (s->step == STEP_FORK)
+			become_init(c, s);
+		else if (child_step(c, s, steps[s->step], &e))
+			fail(c, SANDBOX_SETUP_FAILED, &e);
+	}
+	run_command(c);
+}

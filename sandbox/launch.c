@@ -1,0 +1,271 @@
+/*
+ * The caller's side of a sandbox's start: what has to be done from outside.
+ *
+ * One clone3 makes the process in all its namespaces (but cgroup's, which must be made
+ * from inside the group), and on v2 in its cgroup.  The child waits for the id maps,
+ * which only a process of the parent user namespace may write.  Signals are blocked
+ * meanwhile, so that no handler of the caller's runs in the child.
+ *
+ * clone3 has a fallback, clone, for where a filter around us refuses the new call.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/base/clock.h"
+#include "core/base/fdio.h"
+#include "core/base/probe.h"
+#include "sandbox/child.h"
+
+static int
+step_limits(struct child *c, unsigned index, struct err *e)
+{
+	(void)index;
+	if (cgroup_limit(c->spec->group, &c->spec->limits, e))
+		return -1;
+	cgroup_place(c->spec->group, &c->place);
+	if (!probe_has(PROBE_CLONE3)) {
+		err_clear(e);
+		c->place_slow = cgroup_place_slow(c->spec->group, e);
+		c->place.into_fd = -1;
+		if (c->place_slow < 0 && e->cls != ERR_NONE)
+			return -1;
+	}
+	return 0;
+}
+
+static int
+step_devices(struct child *c, unsigned index, struct err *e)
+{
+	(void)index;
+	c->dev = c->spec->devices >= 0 ? fcntl(c->spec->devices, F_DUPFD_CLOEXEC, 3) : devices_make(e);
+	if (c->dev < 0 && c->spec->devices >= 0)
+		return err_sys(e, ERR_NODE, "take the prepared /dev");
+	return c->dev < 0 ? -1 : 0;
+}
+
+static int
+step_network(struct child *c, unsigned index, struct err *e)
+{
+	(void)index;
+	if (setns(c->spec->netns, CLONE_NEWNET))
+		return err_sys(e, ERR_NODE, "enter the prepared network namespace");
+	return 0;
+}
+
+static long
+clone_child(struct child *c, uint64_t flags)
+{
+	struct clone_args args = {
+		.flags = flags | CLONE_PIDFD,
+		.pidfd = (uint64_t)(uintptr_t)&c->pidfd,
+		.exit_signal = SIGCHLD,
+	};
+
+	if (!probe_has(PROBE_CLONE3))
+		return syscall(SYS_clone, args.flags | SIGCHLD, NULL, &c->pidfd, NULL, 0);
+	if (c->place.into_fd >= 0) {
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = (uint64_t)c->place.into_fd;
+	}
+	return syscall(SYS_clone3, &args, sizeof args);
+}
+
+static int
+step_clone(struct child *c, unsigned index, struct err *e)
+{
+	uint64_t flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
+	sigset_t all, before;
+	long pid;
+	int saved;
+
+	(void)index;
+	if (c->spec->network == SANDBOX_NET_NONE && c->spec->netns < 0)
+		flags |= CLONE_NEWNET;
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &before);
+	pid = clone_child(c, flags);
+	if (pid == 0)
+		child_main(c);
+	saved = errno;
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (c->spec->netns >= 0 && setns(c->spec->netns_home, CLONE_NEWNET))
+		return err_sys(e, ERR_NODE, "return to the own network namespace");
+	errno = saved;
+	if (pid < 0 && c->rootless && (errno == EPERM || errno == ENOSPC))
+		return err_sys(e, ERR_NODE,
+			       "make a user namespace as an ordinary user (forbidden here: see "
+			       "kernel.unprivileged_userns_clone, user.max_user_namespaces, AppArmor)");
+	if (pid < 0)
+		return err_sys(e, errno == ENOSPC || errno == EAGAIN ? ERR_AGAIN : ERR_NODE,
+			       "make the namespaces");
+	c->pid = (pid_t)pid;
+	return 0;
+}
+
+static int
+write_proc(pid_t pid, const char *file, const char *text, struct err *e)
+{
+	char path[64];
+	CLEAN_FD int fd = -1;
+
+	snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, file);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		return err_sys(e, ERR_NODE, "write %s of the sandbox", file);
+	return 0;
+}
+
+/*
+ * When the machine (not the sandbox's group) runs out of memory, sandboxes go first:
+ * an event can be run again, the node and its neighbours cannot.  Written from outside,
+ * where CAP_SYS_RESOURCE makes it a floor that the sandbox cannot lower again.
+ */
+static int
+step_maps(struct child *c, unsigned index, struct err *e)
+{
+	char uids[64], gids[64];
+
+	(void)index;
+	if (c->rootless) {
+		snprintf(uids, sizeof uids, "%u %u 1", c->spec->uid, geteuid());
+		snprintf(gids, sizeof gids, "%u %u 1", c->spec->uid, getegid());
+		if (write_proc(c->pid, "setgroups", "deny", e))
+			return -1;
+	} else {
+		snprintf(uids, sizeof uids, "0 %u %u", c->spec->uid_base, SANDBOX_IDS);
+		memcpy(gids, uids, sizeof gids);
+	}
+	if (write_proc(c->pid, "oom_score_adj", "1000", e) || write_proc(c->pid, "uid_map", uids, e) ||
+	    write_proc(c->pid, "gid_map", gids, e))
+		return -1;
+	if (fd_write_all(c->go_w, "", 1))
+		return err_sys(e, ERR_NODE, "let the sandbox go");
+	return 0;
+}
+
+static int
+run_steps(struct child *c, struct err *e)
+{
+	static int (*const steps[STEP_COUNT])(struct child *, unsigned, struct err *) = {
+		[STEP_LIMITS] = step_limits,     [STEP_TREES] = step_trees,
+		[STEP_DEVICES] = step_devices,   [STEP_PREMOUNT] = step_premount,
+		[STEP_NETWORK] = step_network,   [STEP_CLONE] = step_clone,
+		[STEP_MAPS] = step_maps,
+	};
+
+	for (unsigned i = 0; i < c->plan.count; i++) {
+		const struct plan_step *s = &c->plan.steps[i];
+
+		if (s->side == SIDE_CALLER && child_step(c, s, steps[s->step], e))
+			return -1;
+	}
+	return 0;
+}
+
+static int
+make_pipes(struct child *c, struct err *e)
+{
+	int status[2], go[2];
+
+	if (pipe2(status, O_CLOEXEC))
+		return err_sys(e, ERR_NODE, "make a pipe");
+	c->status_r = status[0];
+	c->status_w = status[1];
+	if (pipe2(go, O_CLOEXEC))
+		return err_sys(e, ERR_NODE, "make a pipe");
+	c->go_r = go[0];
+	c->go_w = go[1];
+	if (fd_set_nonblocking(c->status_r))
+		return err_sys(e, ERR_NODE, "set up a pipe");
+	return 0;
+}
+
+static void
+init_child(struct child *c, const struct sandbox_spec *spec)
+{
+	memset(c, 0, sizeof *c);
+	c->spec = spec;
+	c->rootless = spec->uid_base == 0;
+	c->status_r = c->status_w = c->go_r = c->go_w = c->place_slow = -1;
+	c->usr = c->dev = c->pidfd = c->scratch = c->root = c->tmp = c->shm = c->proc = c->sys_user = -1;
+	c->gate_r = c->gate_w = -1;
+	c->place.into_fd = -1;
+	for (unsigned i = 0; i < SANDBOX_LAYERS_MAX; i++)
+		c->layers[i] = -1;
+	for (unsigned i = 0; i < SANDBOX_BINDS_MAX; i++)
+		c->binds[i] = -1;
+}
+
+/* The caller's copies of what the child has now. */
+static void
+close_copies(struct child *c)
+{
+	int *const fds[] = { &c->status_w, &c->go_r, &c->place_slow, &c->usr, &c->dev,
+			     &c->scratch,  &c->root, &c->tmp,        &c->shm };
+
+	for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+		fd_close(fds[i]);
+	for (unsigned i = 0; i < c->spec->layer_count; i++)
+		fd_close(&c->layers[i]);
+	for (unsigned i = 0; i < c->spec->bind_count; i++)
+		fd_close(&c->binds[i]);
+}
+
+static void
+undo(struct child *c)
+{
+	if (c->pidfd >= 0) {
+		siginfo_t info;
+
+		pidfd_send_signal(c->pidfd, SIGKILL, NULL, 0);
+		while (waitid(P_PIDFD, (id_t)c->pidfd, &info, WEXITED) < 0 && errno == EINTR)
+			;
+	}
+	fd_close(&c->pidfd);
+	fd_close(&c->status_r);
+	fd_close(&c->go_w);
+}
+
+int
+sandbox_start(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e)
+{
+	struct child c;
+	int rc;
+
+	memset(sb, 0, sizeof *sb);
+	sb->start_ns = clock_mono_ns();
+	sb->pidfd = sb->status = sb->go = -1;
+	init_child(&c, spec);
+	if (plan_make(&c.plan, spec, probe_has(PROBE_TMPFS_XATTR), e)) {
+		err_step(e, "plan");
+		return -1;
+	}
+	/* Asked here, so that the child finds the answer. */
+	probe_has(PROBE_CLONE3);
+	rc = make_pipes(&c, e) ? -1 : run_steps(&c, e);
+	close_copies(&c);
+	if (rc) {
+		undo(&c);
+		return -1;
+	}
+	if (spec->group)
+		cgroup_placed(spec->group);
+	sb->pid = c.pid;
+	sb->pidfd = c.pidfd;
+	sb->status = c.status_r;
+	sb->go = c.go_w;
+	sb->group = spec->group;
+	sb->deadline_ns = spec->deadline_ns;
+	memcpy(sb->outcome.step_us, c.step_us, sizeof c.step_us);
+	sb->outcome.steps_done = c.steps_done;
+	return 0;
+}

@@ -1,0 +1,463 @@
+/*
+ * The root of a sandbox, as mounts.
+ *
+ * One tmpfs, the scratch, holds everything that the sandbox can write, so that one size
+ * bounds it and the sandbox's memory cgroup pays for it (its pages are first touched from
+ * inside):
+ *
+ *   upper/ work/   the writable side of the root's overlay
+ *   tmp/ shm/      seen as /tmp and /dev/shm
+ *   l0/ l1/ ...    where the layers are attached while the overlay is mounted
+ *   usr/ empty/    the machine's /usr, and the second lower layer an overlay without a
+ *                  writable side must have
+ *   root/          where the overlay is mounted, until pivot_root
+ *
+ * The scratch is mounted on top of "/", and the working directory is in it: relative
+ * paths are ours, absolute ones still the machine's.
+ *
+ * An image may be a trap: its /proc, /dev, /tmp or /usr may be a symbolic link.  Those
+ * directories are therefore made in upper/ before the overlay is mounted: a directory
+ * there covers whatever the layers have, and the image has no say.  Other targets (of
+ * binds) are found with RESOLVE_IN_ROOT and mounted on as descriptors.
+ *
+ * The overlays are the sandbox's own superblocks: a shared one shares file locks and
+ * leases between its users.  The layers below are read-only copies (MOUNT_ATTR_RDONLY).
+ *
+ * ROOT_PREMOUNT (Linux below 6.6, as root): the same is done by the caller, outside of
+ * the user namespace, in a mount namespace of the caller's own, and the finished parts are
+ * moved in.  ROOT_READONLY (the same, without root): no upper side.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/base/fdio.h"
+#include "sandbox/child.h"
+#include "sandbox/tree.h"
+
+#define SAFE (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+
+static int
+clone_tree(const struct sandbox_tree *from, bool recursive, uint64_t attributes, struct err *e)
+{
+	CLEAN_FD int place = tree_open(from);
+	CLEAN_FD int tree = -1;
+
+	if (place < 0)
+		return err_sys(e, errno == ENOENT || errno == EACCES ? ERR_INPUT : ERR_NODE, "open %s",
+			       from->path);
+	tree = tree_clone(place, "", recursive);
+	/* Below a mount that hides others (a container's), a copy must take them along. */
+	if (tree < 0 && errno == EINVAL && !recursive)
+		tree = tree_clone(place, "", recursive = true);
+	if (tree < 0 || tree_restrict(tree, attributes, recursive))
+		return err_sys(e, ERR_NODE, "copy the mount of %s", from->path);
+	return fd_steal(&tree);
+}
+
+int
+step_trees(struct child *c, unsigned index, struct err *e)
+{
+	const struct sandbox_spec *spec = c->spec;
+
+	(void)index;
+	for (unsigned i = 0; i < spec->layer_count; i++) {
+		c->layers[i] = clone_tree(&spec->layers[i], false, SAFE | MOUNT_ATTR_RDONLY, e);
+		if (c->layers[i] < 0)
+			return -1;
+	}
+	if (spec->usr) {
+		struct sandbox_tree usr = { .at = AT_FDCWD, .path = spec->usr };
+
+		c->usr = clone_tree(&usr, false, SAFE | MOUNT_ATTR_RDONLY, e);
+		if (c->usr < 0)
+			return -1;
+	}
+	for (unsigned i = 0; i < spec->bind_count; i++) {
+		const struct sandbox_bind *b = &spec->binds[i];
+
+		c->binds[i] = clone_tree(&b->source, true,
+					 SAFE | (b->writable ? 0 : MOUNT_ATTR_RDONLY), e);
+		if (c->binds[i] < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int
+make_directories(struct child *c, struct err *e)
+{
+	static const struct {
+		const char *name;
+		mode_t mode;
+	} dirs[] = {
+		{ "upper", 0755 },      { "work", 0755 },      { "tmp", 01777 },
+		{ "shm", 01777 },       { "usr", 0755 },       { "empty", 0555 },
+		{ "root", 0755 },       { "upper/proc", 0755 }, { "upper/dev", 0755 },
+		{ "upper/tmp", 0755 },
+	};
+	char name[16];
+
+	for (size_t i = 0; i < sizeof dirs / sizeof dirs[0]; i++)
+		if (mkdirat(c->scratch, dirs[i].name, dirs[i].mode))
+			return err_sys(e, ERR_NODE, "make %s in the sandbox's tmpfs", dirs[i].name);
+	if (c->spec->usr && mkdirat(c->scratch, "upper/usr", 0755))
+		return err_sys(e, ERR_NODE, "make upper/usr in the sandbox's tmpfs");
+	for (unsigned i = 0; i < c->spec->layer_count; i++) {
+		snprintf(name, sizeof name, "l%u", i);
+		if (mkdirat(c->scratch, name, 0755))
+			return err_sys(e, ERR_NODE, "make %s in the sandbox's tmpfs", name);
+	}
+	return 0;
+}
+
+int
+step_scratch(struct child *c, unsigned index, struct err *e)
+{
+	char size[24], inodes[24];
+	const char *options[] = { "mode", "0700", "size", size, "nr_inodes", inodes, NULL };
+	uint64_t bytes = c->spec->tmp_bytes, files = bytes / 2048;
+
+	(void)index;
+	/* A file costs about a kilobyte of kernel memory that size= does not count. */
+	snprintf(size, sizeof size, "%llu", (unsigned long long)bytes);
+	snprintf(inodes, sizeof inodes, "%llu", (unsigned long long)(files < 1024 ? 1024 : files));
+	if (!bytes)
+		options[2] = NULL;
+	/* Nothing done here may reach the machine's namespace, nor come from it. */
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return err_sys(e, ERR_NODE, "make the mounts private");
+	c->scratch = tree_new("tmpfs", options, SAFE);
+	if (c->scratch < 0 || tree_attach_at(c->scratch, AT_FDCWD, "/"))
+		return err_sys(e, ERR_NODE, "mount the sandbox's tmpfs");
+	return make_directories(c, e);
+}
+
+/* ---- Targets that no layer has, made in the upper directory ahead of the overlay ---- */
+
+/*
+ * What the layers have at prefix: 1 a directory (its mode in *mode), 0 nothing, -1
+ * anything else (a file, a link, a whiteout), which is left to the overlay.
+ */
+static int
+layers_have(const struct child *c, const char *prefix, mode_t *mode)
+{
+	for (unsigned i = 0; i < c->spec->layer_count; i++) {
+		struct stat st;
+		CLEAN_FD int fd = root_resolve(c->layers[i], prefix, false);
+
+		if (fd < 0 && errno == ENOENT)
+			continue;
+		if (fd < 0 || fstat(fd, &st) || !S_ISDIR(st.st_mode))
+			return -1;
+		*mode = st.st_mode & 01777;
+		return 1;
+	}
+	return 0;
+}
+
+/*
+ * A directory of an image belongs to an id that the sandbox does not have, so nothing can
+ * be made in it through the overlay; in the upper directory, which is the sandbox's, it
+ * can.  Directories that are made there for the path's sake keep their mode.
+ */
+static int
+prepare_target(const struct child *c, const char *target, bool directory)
+{
+	char prefix[PATH_MAX], upper[PATH_MAX + 8];
+	mode_t mode = 0755;
+
+	if (layers_have(c, target + 1, &mode) != 0)
+		return 0;
+	for (size_t at = strspn(target, "/"); target[at]; at += strspn(target + at, "/")) {
+		int have;
+		bool last;
+
+		at += strcspn(target + at, "/");
+		last = !target[at + strspn(target + at, "/")];
+		snprintf(prefix, sizeof prefix, "%.*s", (int)at - 1, target + 1);
+		snprintf(upper, sizeof upper, "upper/%s", prefix);
+		mode = 0755;
+		have = layers_have(c, prefix, &mode);
+		if (have < 0)
+			return 0;
+		if ((last && !directory ? mknodat(c->scratch, upper, S_IFREG | 0644, 0)
+					: mkdirat(c->scratch, upper, mode)) &&
+		    errno != EEXIST)
+			return -1;
+	}
+	return 0;
+}
+
+static bool
+is_directory(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && S_ISDIR(st.st_mode);
+}
+
+static int
+prepare_targets(const struct child *c, struct err *e)
+{
+	for (unsigned i = 0; i < c->spec->bind_count; i++) {
+		const char *target = c->spec->binds[i].target;
+
+		target += strspn(target, "/") - 1;
+		if (!strncmp(target, "/tmp/", 5) || (c->spec->usr && !strncmp(target, "/usr/", 5)))
+			continue; /* another mount will be there */
+		if (prepare_target(c, target, is_directory(c->binds[i])))
+			return err_sys(e, ERR_NODE, "make the bind target %s", target);
+	}
+	return 0;
+}
+
+/* ---- The root ---- */
+
+static int
+attach_layers(struct child *c, char *lower, size_t size, struct err *e)
+{
+	size_t used = 0;
+	char name[16];
+
+	for (unsigned i = 0; i < c->spec->layer_count; i++) {
+		snprintf(name, sizeof name, "l%u", i);
+		if (tree_attach_at(c->layers[i], c->scratch, name))
+			return err_sys(e, ERR_NODE, "attach layer %s", c->spec->layers[i].path);
+		used += (size_t)snprintf(lower + used, size - used, "%s%s", i ? ":" : "", name);
+	}
+	return 0;
+}
+
+/*
+ * The options: userxattr, because trusted.* attributes are out of a user namespace's reach
+ * (and what a layer says in them must not count); the features that would store or follow
+ * such attributes are off.  Not "volatile": it saves syncs, which tmpfs does not have, and
+ * costs a directory.
+ */
+#define OVERLAY_SAFE "redirect_dir=nofollow,metacopy=off,index=off,xino=off"
+
+static int
+mount_overlay(struct child *c, const char *lower, struct err *e)
+{
+	char options[1024];
+	bool writable = c->plan.root != ROOT_READONLY;
+
+	snprintf(options, sizeof options, "lowerdir=%s%s%s," OVERLAY_SAFE, lower,
+		 writable ? ",upperdir=upper,workdir=work" : "",
+		 c->plan.root == ROOT_PREMOUNT ? "" : ",userxattr");
+	if (mount("overlay", "root", "overlay",
+		  MS_NOSUID | MS_NODEV | (writable ? 0 : MS_RDONLY), options))
+		return err_sys(e, ERR_NODE, "mount the overlay of the root");
+	return 0;
+}
+
+/* With the scratch as the working directory: mount(2) wants strings, these are ours. */
+static int
+build_root(struct child *c, struct err *e)
+{
+	char lower[8 * SANDBOX_LAYERS_MAX];
+
+	if (fchdir(c->scratch))
+		return err_sys(e, ERR_NODE, "enter the sandbox's tmpfs");
+	if (c->plan.root != ROOT_READONLY && prepare_targets(c, e))
+		return -1;
+	if (attach_layers(c, lower, sizeof lower, e))
+		return -1;
+	if (c->plan.root == ROOT_READONLY && c->spec->layer_count == 1) {
+		/* An overlay of one layer alone is not a thing that the kernel makes. */
+		CLEAN_FD int copy = tree_clone(c->layers[0], "", false);
+
+		if (copy < 0 || tree_attach_at(copy, c->scratch, "root"))
+			return err_sys(e, ERR_NODE, "attach the root");
+	} else if (mount_overlay(c, lower, e)) {
+		return -1;
+	}
+	c->root = openat(c->scratch, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return c->root < 0 ? err_sys(e, ERR_NODE, "open the root") : 0;
+}
+
+int
+step_root(struct child *c, unsigned index, struct err *e)
+{
+	(void)index;
+	if (c->plan.root != ROOT_PREMOUNT)
+		return build_root(c, e);
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    tree_attach_at(c->root, AT_FDCWD, "/") || fchdir(c->root))
+		return err_sys(e, ERR_NODE, "attach the root");
+	return 0;
+}
+
+int
+step_usr(struct child *c, unsigned index, struct err *e)
+{
+	CLEAN_FD int target = root_resolve(c->root, "usr", false);
+
+	(void)index;
+	if (target < 0)
+		return err_sys(e, ERR_NODE, "find /usr in the root");
+	if (tree_attach_at(c->usr, c->scratch, "usr"))
+		return err_sys(e, ERR_NODE, "attach the machine's /usr");
+	/* root/usr was just found to be no link, and nobody else can change it. */
+	if (mount("overlay", "root/usr", "overlay", MS_NOSUID | MS_NODEV | MS_RDONLY,
+		  c->plan.root == ROOT_PREMOUNT ? "lowerdir=usr:empty," OVERLAY_SAFE
+						: "lowerdir=usr:empty,userxattr," OVERLAY_SAFE))
+		return err_sys(e, ERR_NODE, "mount the overlay of /usr");
+	return 0;
+}
+
+/* The directory of the scratch, as a mount of its own. */
+static int
+scratch_part(const struct child *c, const char *name)
+{
+	return tree_clone(c->scratch, name, false);
+}
+
+/*
+ * In the caller, which is root in the initial user namespace.  What is mounted must not
+ * be seen by the rest of the machine: the first time, the caller leaves its mount
+ * namespace for a copy (the spawner has its own already).
+ */
+int
+step_premount(struct child *c, unsigned index, struct err *e)
+{
+	static const char *const owned[] = { "upper", "work", "tmp", "shm", "upper/proc",
+					     "upper/dev", "upper/tmp" };
+	uid_t base = c->spec->uid_base;
+	int rc = -1;
+	CLEAN_FD int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	(void)index;
+	if (here < 0 || unshare(CLONE_NEWNS))
+		return err_sys(e, ERR_NODE, "leave the mount namespace");
+	if (step_scratch(c, 0, e))
+		return -1;
+	for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
+		if (fchownat(c->scratch, owned[i], base, base, AT_SYMLINK_NOFOLLOW))
+			return err_sys(e, ERR_NODE, "give %s to the sandbox", owned[i]);
+	if (!build_root(c, e) && (!c->spec->usr || !step_usr(c, 0, e))) {
+		int root = tree_clone(c->root, "", true);
+
+		fd_close(&c->root);
+		c->root = root;
+		c->tmp = scratch_part(c, "tmp");
+		c->shm = scratch_part(c, "shm");
+		rc = root < 0 || c->tmp < 0 || c->shm < 0
+			     ? err_sys(e, ERR_NODE, "take the root out of the caller's mounts")
+			     : 0;
+	}
+	/* "/.." is what is mounted on top of "/": the scratch. */
+	if (fchdir(here) || (umount2("/..", MNT_DETACH) && rc == 0))
+		rc = err_sys(e, ERR_NODE, "take the scratch tmpfs away");
+	return rc;
+}
+
+/* ---- In the root ---- */
+
+static int
+attach(struct child *c, int tree, const char *target, bool links, struct err *e)
+{
+	CLEAN_FD int at = root_resolve(c->root, target, links);
+
+	if (at < 0)
+		return err_sys(e, ERR_INPUT, "%s: cannot be mounted on", target);
+	if (tree_attach(tree, at))
+		return err_sys(e, ERR_NODE, "mount on %s", target);
+	return 0;
+}
+
+/* Read-only roots: the working directory is promised to be writable. */
+static int
+writable_workdir(struct child *c, struct err *e)
+{
+	const char *dir = c->spec->workdir + strspn(c->spec->workdir, "/");
+	CLEAN_FD int part = -1;
+
+	if (!*dir || !strcmp(dir, "tmp") || !strncmp(dir, "tmp/", 4))
+		return 0;
+	if (mkdirat(c->scratch, "workdir", 01777))
+		return err_sys(e, ERR_NODE, "make workdir in the sandbox's tmpfs");
+	part = scratch_part(c, "workdir");
+	if (part < 0)
+		return err_sys(e, ERR_NODE, "take workdir out of the sandbox's tmpfs");
+	return attach(c, part, dir, true, e);
+}
+
+int
+step_tmp(struct child *c, unsigned index, struct err *e)
+{
+	CLEAN_FD int part = c->plan.root == ROOT_PREMOUNT ? fd_steal(&c->tmp) : scratch_part(c, "tmp");
+
+	(void)index;
+	if (part < 0)
+		return err_sys(e, ERR_NODE, "take tmp out of the sandbox's tmpfs");
+	if (attach(c, part, "tmp", false, e))
+		return -1;
+	return c->plan.root == ROOT_READONLY ? writable_workdir(c, e) : 0;
+}
+
+int
+step_bind(struct child *c, unsigned index, struct err *e)
+{
+	const char *target = c->spec->binds[index].target;
+	int at = root_resolve(c->root, target, true);
+
+	if (at < 0 && errno == ENOENT) {
+		if (root_make(c->root, target, is_directory(c->binds[index])))
+			return err_sys(e, ERR_INPUT, "bind target %s is not in the image and cannot be made",
+				       target);
+	} else if (at < 0) {
+		return err_sys(e, ERR_INPUT, "bind target %s", target);
+	} else {
+		close(at);
+	}
+	return attach(c, c->binds[index], target, true, e);
+}
+
+int
+step_dev(struct child *c, unsigned index, struct err *e)
+{
+	CLEAN_FD int part = c->plan.root == ROOT_PREMOUNT ? fd_steal(&c->shm) : scratch_part(c, "shm");
+
+	(void)index;
+	if (c->rootless && devices_bind(c, e))
+		return -1;
+	if (attach(c, c->dev, "dev", false, e))
+		return -1;
+	if (part < 0 || tree_attach_at(part, c->dev, "shm"))
+		return err_sys(e, ERR_NODE, "mount /dev/shm");
+	if (tree_restrict(c->dev, MOUNT_ATTR_RDONLY, false))
+		return err_sys(e, ERR_NODE, "make /dev read-only");
+	return 0;
+}
+
+int
+step_pivot(struct child *c, unsigned index, struct err *e)
+{
+	struct statx ours, now;
+	/* The old root ends up on top of the new one, with the scratch on top of it where
+	 * it was mounted here. */
+	int stacked = c->plan.root == ROOT_PREMOUNT ? 1 : 2;
+
+	(void)index;
+	if (fchdir(c->root) || syscall(SYS_pivot_root, ".", "."))
+		return err_sys(e, ERR_NODE, "pivot_root");
+	for (int i = 0; i < stacked; i++)
+		if (umount2(".", MNT_DETACH))
+			return err_sys(e, ERR_NODE, "take the old root away");
+	/* "/.." is the topmost mount on "/": only ours may be left. */
+	if (chdir("/") || statx(c->root, "", AT_EMPTY_PATH, STATX_MNT_ID, &ours) ||
+	    statx(AT_FDCWD, "/..", 0, STATX_MNT_ID, &now))
+		return err_sys(e, ERR_NODE, "look at the new root");
+	if (ours.stx_mnt_id != now.stx_mnt_id)
+		return err_set(e, ERR_NODE, "the old root is still there after pivot_root");
+	return 0;
+}

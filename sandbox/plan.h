@@ -1,0 +1,83 @@
+/*
+ * The plan of a sandbox: the list of steps that makes it, in order, a pure function of
+ * what was asked for.  `pratai run --print-plan` prints it, unit tests read it, and
+ * launch.c, apply.c and init.c execute it, with a time per step.
+ */
+#ifndef PRATAI_SANDBOX_PLAN_H
+#define PRATAI_SANDBOX_PLAN_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+struct err;
+struct sandbox_spec;
+
+/* In the order in which they are executed, but for STEP_TREES: without root's powers init
+ * does it, after STEP_IDENTITY. */
+enum step {
+	/* the caller */
+	STEP_LIMITS,   /* the cgroup's limits */
+	STEP_TREES,    /* detached copies of layers and binds */
+	STEP_DEVICES,  /* a detached /dev */
+	STEP_PREMOUNT, /* older kernels: the root is mounted outside of the user namespace */
+	STEP_NETWORK,  /* into a network namespace made ahead */
+	STEP_CLONE,    /* the process, in its namespaces */
+	STEP_MAPS,     /* its ids */
+	/* the sandbox's init */
+	STEP_JOIN,     /* into the cgroup; cgroup namespace */
+	STEP_IDENTITY, /* waits for the ids; becomes uid 0 of them */
+	STEP_SCRATCH,  /* the tmpfs that holds all that is written */
+	STEP_ROOT,     /* the overlay over the layers */
+	STEP_USR,      /* the host's /usr */
+	STEP_TMP,      /* /tmp */
+	STEP_BIND,     /* each bind */
+	STEP_DEV,      /* /dev, /dev/shm */
+	STEP_PROC,     /* /proc */
+	STEP_MASK,     /* what of /proc is hidden or read-only */
+	STEP_QUOTAS,   /* no further namespaces; inotify bounded */
+	STEP_PIVOT,    /* the new root; the old one goes */
+	STEP_LOOPBACK, /* lo up */
+	STEP_HOSTNAME,
+	STEP_SESSION,  /* session, keyring, resource limits, umask */
+	STEP_FORK,     /* the command's process; init drops everything */
+	/* the command's process */
+	STEP_STDIO,    /* 0, 1, 2 (and 3); all others closed */
+	STEP_WORKDIR,
+	STEP_USER,     /* uid, gid, no groups */
+	STEP_CAPS,     /* no capability; no_new_privs */
+	STEP_FILTER,   /* system calls */
+	STEP_EXEC,
+	STEP_COUNT
+};
+
+enum step_side { SIDE_CALLER, SIDE_INIT, SIDE_COMMAND };
+
+/* A stable word, as reports and errors print it. */
+const char *step_name(enum step s);
+const char *step_side_name(enum step_side s);
+
+enum plan_root {
+	ROOT_OVERLAY,  /* writable, mounted inside */
+	ROOT_PREMOUNT, /* writable, mounted by the caller and moved in */
+	ROOT_READONLY, /* no writable overlay: layers, and a tmpfs where one is promised */
+};
+
+enum { PLAN_STEPS_MAX = 128 };
+
+struct plan {
+	enum plan_root root;
+	unsigned count;
+	struct plan_step {
+		enum step step;
+		enum step_side side;
+		unsigned index; /* of the bind; else 0 */
+	} steps[PLAN_STEPS_MAX];
+};
+
+/* user_xattr: what probe_has(PROBE_TMPFS_XATTR) says.  ERR_INPUT: spec cannot be. */
+int plan_make(struct plan *p, const struct sandbox_spec *spec, bool user_xattr, struct err *e);
+
+/* One line a step: number, side, step, detail. */
+void plan_print(const struct plan *p, const struct sandbox_spec *spec, FILE *out);
+
+#endif

@@ -1,0 +1,134 @@
+/*
+ * /proc of a sandbox: a new procfs of its pid namespace, mounted by its init.
+ *
+ * hidepid=invisible: the command sees its own processes and not init, which is another
+ * uid's (as root).  Not subset=pid: it would take /proc/meminfo, cpuinfo, stat and
+ * uptime away, which interpreters, psutil, JVMs and thread pools read.  Instead, what
+ * tells about the machine or its other users, or has a history of trouble, is covered as
+ * container engines do: files by /dev/null, directories by an empty one.  What could
+ * write to the kernel is read-only on top of its permissions.
+ *
+ * The descriptor of the new mount is the only way by which anything here is found, so an
+ * image that fakes a /proc redirects nothing (CVE-2019-19921, CVE-2025-52881).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/base/fdio.h"
+#include "sandbox/child.h"
+#include "sandbox/tree.h"
+
+#define QUIET (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
+
+int
+step_proc(struct child *c, unsigned index, struct err *e)
+{
+	static const char *const options[] = { "hidepid", "invisible", NULL };
+	CLEAN_FD int at = root_resolve(c->root, "proc", false);
+
+	(void)index;
+	if (at < 0)
+		return err_sys(e, ERR_INPUT, "/proc: cannot be mounted on");
+	c->proc = tree_new("proc", options, QUIET);
+	if (c->proc < 0)
+		return err_sys(e, ERR_NODE,
+			       "mount /proc (is the machine's own /proc covered in part, as in a container?)");
+	if (tree_attach(c->proc, at))
+		return err_sys(e, ERR_NODE, "mount on /proc");
+	/* For step_quotas: by then /proc/sys is read-only. */
+	c->sys_user = openat(c->proc, "sys/user", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return c->sys_user < 0 && errno != ENOENT ? err_sys(e, ERR_NODE, "open /proc/sys/user") : 0;
+}
+
+/* -1 with errno for a failure, 0 otherwise: what is not there need not be covered. */
+static int
+cover(struct child *c, const char *name)
+{
+	struct stat st;
+	CLEAN_FD int at = openat(c->proc, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	CLEAN_FD int with = -1;
+
+	if (at < 0)
+		return errno == ENOENT ? 0 : -1;
+	if (fstat(at, &st))
+		return -1;
+	with = S_ISDIR(st.st_mode) ? tree_clone(c->dev, "empty", false)
+				   : tree_clone(c->dev, "null", false);
+	if (with < 0 || tree_restrict(with, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC, false))
+		return -1;
+	return tree_attach(with, at);
+}
+
+static int
+make_readonly(struct child *c, const char *name)
+{
+	CLEAN_FD int at = openat(c->proc, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	CLEAN_FD int with = -1;
+
+	if (at < 0)
+		return errno == ENOENT ? 0 : -1;
+	with = tree_clone(at, "", false);
+	if (with < 0 || tree_restrict(with, MOUNT_ATTR_RDONLY, false))
+		return -1;
+	return tree_attach(with, at);
+}
+
+int
+step_mask(struct child *c, unsigned index, struct err *e)
+{
+	static const char *const covered[] = {
+		"acpi",     "asound",        "interrupts",  "kallsyms",   "kcore",
+		"keys",     "key-users",     "kmsg",        "kpagecount", "kpageflags",
+		"latency_stats", "pressure", "sched_debug", "scsi",       "sysrq-trigger",
+		"timer_list",    "timer_stats", "vmallocinfo",
+	};
+	static const char *const readonly[] = { "bus", "driver", "fs", "irq", "sys" };
+
+	(void)index;
+	for (size_t i = 0; i < sizeof covered / sizeof covered[0]; i++)
+		if (cover(c, covered[i]))
+			return err_sys(e, ERR_NODE, "cover /proc/%s", covered[i]);
+	for (size_t i = 0; i < sizeof readonly / sizeof readonly[0]; i++)
+		if (make_readonly(c, readonly[i]))
+			return err_sys(e, ERR_NODE, "make /proc/%s read-only", readonly[i]);
+	return 0;
+}
+
+/*
+ * Per-user limits of this user namespace.  No namespace can be made in it, whatever the
+ * filter says; after the mounts, because a detached copy of a mount counts as a mount
+ * namespace while it lives.  Inotify instances and watches are counted for the creator of the
+ * namespace as well (128 instances for all of root's sandboxes, by default), hence small.
+ */
+int
+step_quotas(struct child *c, unsigned index, struct err *e)
+{
+	static const struct {
+		const char *name, *value;
+	} quotas[] = {
+		{ "max_user_namespaces", "0" },   { "max_mnt_namespaces", "0" },
+		{ "max_pid_namespaces", "0" },    { "max_net_namespaces", "0" },
+		{ "max_ipc_namespaces", "0" },    { "max_uts_namespaces", "0" },
+		{ "max_cgroup_namespaces", "0" }, { "max_time_namespaces", "0" },
+		{ "max_inotify_instances", "8" }, { "max_inotify_watches", "8192" },
+		{ "max_fanotify_groups", "0" },   { "max_fanotify_marks", "0" },
+	};
+
+	(void)index;
+	if (c->sys_user < 0)
+		return 0;
+	for (size_t i = 0; i < sizeof quotas / sizeof quotas[0]; i++) {
+		CLEAN_FD int fd = openat(c->sys_user, quotas[i].name, O_WRONLY | O_CLOEXEC);
+
+		if (fd < 0 && errno == ENOENT)
+			continue;
+		if (fd < 0 || write(fd, quotas[i].value, strlen(quotas[i].value)) < 0)
+			return err_sys(e, ERR_NODE, "write /proc/sys/user/%s", quotas[i].name);
+	}
+	return 0;
+}

@@ -1,0 +1,175 @@
+/*
+ * A sandbox: one command, run once, in namespaces, a cgroup and a filter of its own.
+ *
+ * The caller (`pratai run`, the spawner) fills a struct sandbox_spec, then
+ *
+ *   sandbox_start     plans (plan.h), makes the process, gives it its ids, lets it go
+ *   sandbox_events    what to poll for, and until when
+ *   sandbox_step      after each wake-up, whatever woke; until it says DONE
+ *   sandbox_release   closes what is left
+ *
+ * Nothing here blocks but sandbox_start, for as long as the kernel takes to clone.  One
+ * caller thread: the child is a copy of the caller's memory and goes on running our code
+ * (apply.c, init.c) until it executes the command.
+ *
+ * Processes: the caller; pid 1 of the sandbox (init: mounts, then no privilege at all,
+ * reaps, reports); pid 2, the command.  Init speaks to the caller over one pipe whose
+ * records are written whole (below PIPE_BUF).  An end of that pipe without a record of
+ * how the command ended means that init died: LOST, unless the caller had ordered it.
+ *
+ * As root the sandbox owns a range of 65536 host ids from uid_base.  An ordinary user's
+ * sandbox (uid_base 0) has one id, the user's own, called uid inside: init and the
+ * command then share it, and are kept apart by pid namespace rules and dumpability only.
+ */
+#ifndef PRATAI_SANDBOX_H
+#define PRATAI_SANDBOX_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "core/base/err.h"
+#include "sandbox/cgroup.h"
+#include "sandbox/plan.h"
+
+struct cgroup;
+
+enum {
+	SANDBOX_LAYERS_MAX = 34, /* layers, a runtime, the host's skeleton */
+	SANDBOX_BINDS_MAX = 64,
+	SANDBOX_IDS = 65536,
+	SANDBOX_NOFILE_SOFT = 1024,
+	SANDBOX_NOFILE_HARD = 4096,
+};
+
+enum sandbox_network {
+	SANDBOX_NET_NONE, /* a network namespace of its own: a loopback, nothing else */
+	SANDBOX_NET_HOST, /* the caller's */
+};
+
+/* A directory or file of the host: path below the directory at (AT_FDCWD: the caller's),
+ * where no component may be a link when strict (a path made by somebody less trusted). */
+struct sandbox_tree {
+	int at;
+	const char *path;
+	bool strict;
+};
+
+struct sandbox_bind {
+	struct sandbox_tree source;
+	const char *target; /* absolute, in the sandbox; made where the image lacks it */
+	bool writable;
+};
+
+struct sandbox_spec {
+	struct sandbox_tree layers[SANDBOX_LAYERS_MAX]; /* topmost first; never written */
+	unsigned layer_count;
+	const char *usr; /* the host's directory to be seen, read-only, at /usr; or NULL */
+	struct sandbox_bind binds[SANDBOX_BINDS_MAX];
+	unsigned bind_count;
+	uint64_t tmp_bytes; /* all that can be written: root, /tmp, /dev/shm; 0: the kernel's
+			     * default, half of the memory */
+
+	const char *const *argv; /* a name without '/' is searched in the PATH of envp */
+	const char *const *envp; /* complete */
+	const char *workdir;     /* absolute */
+	const char *hostname;
+	uid_t uid; /* and gid, inside */
+	uint32_t uid_base; /* first host id of the range; 0: the caller's own uid only */
+	int stdio[3];      /* become 0, 1, 2; -1: /dev/null */
+	int channel;       /* becomes 3; -1: none */
+
+	enum sandbox_network network;
+	int netns;      /* a namespace made ahead to be used, or -1: make one */
+	int netns_home; /* the caller's own, to return to; with netns only */
+	int devices;    /* a /dev made ahead (devices_make), or -1 */
+
+	struct cgroup *group; /* without limits yet, or NULL: none */
+	struct cgroup_limits limits;
+	uint64_t deadline_ns; /* clock_mono_ns; 0: none */
+};
+
+enum sandbox_reason {
+	SANDBOX_EXITED,
+	SANDBOX_SIGNALED,
+	SANDBOX_TIMEOUT,
+	SANDBOX_MEMORY_EXCEEDED,
+	SANDBOX_OUTPUT_EXCEEDED,
+	SANDBOX_CANCELLED,
+	SANDBOX_SETUP_FAILED,
+	SANDBOX_NOT_FOUND,      /* the command */
+	SANDBOX_NOT_EXECUTABLE, /* the command */
+	SANDBOX_LOST,           /* init died, and nobody here ordered it */
+	SANDBOX_REASON_COUNT
+};
+/* "exited", ... as reports print them. */
+const char *sandbox_reason_name(enum sandbox_reason r);
+
+struct sandbox_outcome {
+	enum sandbox_reason reason;
+	int code;         /* exit status, or signal */
+	uint64_t wall_ns; /* of the command, from just before exec */
+	uint64_t setup_ns; /* from sandbox_start to just before exec */
+	struct cgroup_usage usage;
+	uint32_t step_us[STEP_COUNT];
+	uint64_t steps_done; /* bit STEP_x: it was run */
+	struct err error; /* of SETUP_FAILED, NOT_FOUND, NOT_EXECUTABLE, LOST */
+};
+
+enum sandbox_state {
+	SANDBOX_RUNNING,
+	SANDBOX_ENDING, /* killed, or init has reported: waits until all are gone */
+	SANDBOX_DONE,
+};
+
+/* One running sandbox.  Its owner reads state and outcome; the rest is supervise.c's. */
+struct sandbox {
+	enum sandbox_state state;
+	struct sandbox_outcome outcome; /* complete when DONE */
+
+	pid_t pid;
+	int pidfd;   /* -1 after init was reaped */
+	int status;  /* records from init; -1 after its end */
+	int go;      /* our word to init */
+	struct cgroup *group;
+	uint64_t start_ns, running_ns, deadline_ns;
+	uint64_t kill_again_ns; /* when to order the end (again); 0: not */
+	bool ordered;           /* we killed it: reason is set */
+	bool reported;          /* how the command ended is known */
+	bool failed;            /* an error record came */
+};
+
+/*
+ * Starts it.  0: sb runs and sb->group has taken over spec->group.  -1: it could not be
+ * made at all; nothing is left but spec->group, which stays the caller's, and *e has the
+ * step.  Descriptors of spec stay the caller's and may be closed after this.
+ */
+int sandbox_start(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e);
+
+enum { SANDBOX_POLL_MAX = 4 };
+/* Fills p and gives the count; *until_ns: when to step at the latest (UINT64_MAX: never). */
+unsigned sandbox_events(const struct sandbox *sb, struct pollfd p[SANDBOX_POLL_MAX],
+			uint64_t *until_ns);
+
+/* Moves on as far as it can without waiting.  Gives the state. */
+enum sandbox_state sandbox_step(struct sandbox *sb, uint64_t now_ns);
+
+/* Orders the end; the first reason counts.  sandbox_step goes on until DONE. */
+void sandbox_kill(struct sandbox *sb, enum sandbox_reason why, uint64_t now_ns);
+
+/* Closes what is open.  Of a sandbox that is not DONE, everything is killed. */
+void sandbox_release(struct sandbox *sb);
+
+/*
+ * A /dev, detached, ready to be moved into a sandbox: null zero full random urandom tty,
+ * the usual links, an empty shm.  Each is used once (a shared one would share locks).
+ * Needs CAP_MKNOD in the initial user namespace.  A descriptor, or -1.
+ */
+int devices_make(struct err *e);
+
+/* Brings the loopback of the caller's network namespace up. */
+int loopback_up(struct err *e);
+
+#endif
