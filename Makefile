@@ -56,7 +56,8 @@ LIBS_client := -lcurl -larchive -lsodium -lcjson -lm
 
 # ---- programs ----------------------------------------------------------------------
 
-programs := $(B)/pratai $(B)/pratai-client $(B)/pratai-control $(B)/pratai-node
+programs := $(B)/pratai $(B)/pratai-client $(B)/pratai-control $(B)/pratai-node \
+	$(B)/pratai-unpack
 all: $(programs) runtimes
 .DEFAULT_GOAL := all
 

@@ -20,3 +20,9 @@ $(python3_stage)/.staged: $(python3_parts) runtimes/python3/runtime.json runtime
 	$(PYTHON) -I -m compileall -q -f --invalidation-mode unchecked-hash \
 		-s $(python3_layer) -p /opt/pratai/python3 $(python3_layer)
 	@touch $@
+
+# Reads what users upload and what builds send, locked in: core/build/unpack_main.c.
+
+$(B)/pratai-unpack: $(B)/core/build/unpack_main.o $(B)/rootfs/unpack.o $(B)/rootfs/unpack_names.o \
+		$(B)/rootfs/unpack_write.o $(B)/rootfs/zip.o $(B)/sandbox/seccomp.o $(base)
+	$(CC) $(LDFLAGS) -o $@ $^ -larchive -lsodium -lm
