@@ -4,8 +4,6 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -52,14 +50,11 @@ child_start(char *const argv[], const int keep[CHILD_KEEP_MAX], struct err *e)
 {
 	CLEAN_FD int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	int pipe_fds[2], error = 0;
-	char parent[32];
 	ssize_t n;
 	pid_t pid, self = getpid();
 
 	if (null_fd < 0 || pipe2(pipe_fds, O_CLOEXEC))
 		return err_sys(e, ERR_NODE, "cannot start %s", argv[0]);
-	snprintf(parent, sizeof parent, "%d", (int)self);
-	setenv("PRATAI_PARENT", parent, 1);
 	pid = fork();
 	if (pid == 0)
 		become(argv, keep, self, null_fd, pipe_fds[1]);

@@ -15,9 +15,9 @@ enum { CHILD_KEEP_MAX = 8 };
 
 /*
  * keep: descriptors that stay open in the child, with their numbers (-1 is passed over);
- * all others must be close-on-exec.  stdin is /dev/null, stdout is stderr.  The child's
- * environment has PRATAI_PARENT, the caller's pid.  Returns the pid, or -1: also when the
- * program could not be executed.
+ * all others must be close-on-exec.  stdin is /dev/null, stdout is stderr.  Returns
+ * the pid, or -1: also when the program could not be executed.  A program that changes its
+ * uid loses the bond and has to make it again.
  */
 pid_t child_start(char *const argv[], const int keep[CHILD_KEEP_MAX], struct err *e);
 

@@ -84,9 +84,9 @@ cmd_event_show(struct client *c)
 static void
 print_line(const char *prefix, struct span record)
 {
-	char *time = span_text(span_member(record, "time"));
-	char *stream = span_text(span_member(record, "stream"));
-	char *text = span_text(span_member(record, "text"));
+	char *time = span_text(span_member(record, "t"));
+	char *stream = span_text(span_member(record, "s"));
+	char *text = span_text(span_member(record, "l"));
 
 	if (time && stream && text) {
 		printf("%s%s %s ", prefix, time, stream);
@@ -118,7 +118,7 @@ logs_print(const struct api_answer *a, const char *prefix, struct err *e)
 static int
 logs_records(struct client *c, const struct api_answer *a, struct err *e)
 {
-	static const char *const columns[] = { "time", "stream", "text", NULL };
+	static const char *const columns[] = { "t", "s", "l", NULL };
 	struct span answer, items, *rows = NULL;
 	size_t at = 0, count = 0, room = 0;
 	int rc = 0;
@@ -141,7 +141,7 @@ logs_records(struct client *c, const struct api_answer *a, struct err *e)
 		rows[count++] = row;
 	}
 	if (rc == 0)
-		rc = render_list(&c->out, rows, count, columns, "time", e);
+		rc = render_list(&c->out, rows, count, columns, "t", e);
 	free(rows);
 	return rc;
 }

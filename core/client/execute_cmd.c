@@ -87,56 +87,70 @@ is_the_functions_fault(const char *type)
 	return false;
 }
 
-/* The traceback of a problem to stderr: a member of its own, or what follows the first
- * line of the detail. */
+/* `function_failed: ValueError: message` into *e. */
 static void
-print_traceback(const struct api_answer *a)
+describe_failure(const char *type, struct span problem, struct err *e)
 {
-	struct span problem;
-	char *text, *detail;
-	const char *rest;
+	char *title = span_text(span_member(problem, "title"));
+	char *message = span_text(span_member(problem, "message"));
+	bool has_title = title && *title && strcmp(title, type);
+	bool has_message = message && *message;
 
-	if (api_json(a, &problem, NULL))
-		return;
-	text = span_text(span_member(problem, "traceback"));
-	detail = span_text(span_member(problem, "detail"));
-	rest = text && *text ? text : detail ? detail + strcspn(detail, "\n") : "";
-	rest += *rest == '\n';
-	if (*rest) {
-		render_escaped(stderr, rest, strlen(rest));
-		if (rest[strlen(rest) - 1] != '\n')
+	err_set(e, ERR_FUNCTION, "%s%s%.60s%s%.*s", type, has_title ? ": " : "",
+		has_title ? title : "", has_message ? ": " : "",
+		has_message ? (int)strcspn(message, "\n") : 0, has_message ? message : "");
+	free(title);
+	free(message);
+}
+
+/* The detail of a failure is the traceback, or the message again. */
+static void
+print_traceback(struct span problem)
+{
+	char *detail = span_text(span_member(problem, "detail"));
+	char *message = span_text(span_member(problem, "message"));
+
+	if (detail && *detail && (!message || strcmp(detail, message))) {
+		render_escaped(stderr, detail, strlen(detail));
+		if (detail[strlen(detail) - 1] != '\n')
 			fputc('\n', stderr);
 	}
-	free(text);
 	free(detail);
+	free(message);
 }
 
 static int
 refuse(const struct client *c, const struct api_answer *a)
 {
+	struct span problem = { 0 };
 	struct err e = { 0 };
 	char type[64];
 	int rc;
 
-	api_refusal(c->api, a, &e);
 	api_problem_type(a, type, sizeof type);
-	if (is_the_functions_fault(type)) {
-		e.cls = ERR_FUNCTION;
-		err_wrap(&e, "%s", type);
+	if (!is_the_functions_fault(type) || api_json(a, &problem, &e)) {
+		api_refusal(c->api, a, &e);
+		return client_fail(&e);
 	}
+	describe_failure(type, problem, &e);
 	rc = client_fail(&e);
-	if (rc == CLIENT_FUNCTION_FAILED)
-		print_traceback(a);
+	print_traceback(problem);
 	return rc;
+}
+
+static bool
+has_succeeded(const struct api_answer *a)
+{
+	return !strcmp(a->state, "succeeded");
 }
 
 /* What became of an event that has ended. */
 static int
 settle(const struct client *c, const struct api_answer *a)
 {
-	bool succeeded = a->state[0] ? !strcmp(a->state, "succeeded") : a->status / 100 == 2;
+	bool good = has_succeeded(a) || (!a->state[0] && a->status / 100 == 2);
 
-	return succeeded ? print_body(a) : refuse(c, a);
+	return good ? print_body(a) : refuse(c, a);
 }
 
 /* Asks for the response until there is one. */
@@ -166,7 +180,7 @@ wait_response(struct client *c, const char *event_id)
 			api_pause(c->api, 200 * NS_PER_MS);
 		else if (failed)
 			rc = client_fail(&e);
-		else if (a.status != 202)
+		else if (a.status != 202 || has_succeeded(&a)) /* 202 may be the function's own */
 			rc = settle(c, &a);
 		else /* also when the server answers without having waited */
 			api_pause(c->api, 10 * NS_PER_MS);
@@ -177,7 +191,26 @@ wait_response(struct client *c, const char *event_id)
 	return rc;
 }
 
-/* An accepted async event: what the server said, and where the event is. */
+static int
+print_accepted(const struct client *c, const char *id, const char *location)
+{
+	struct json *record = json_object();
+	struct err e = { 0 };
+	char *text;
+	int rc;
+
+	json_put_str(record, "event_id", id);
+	if (*location)
+		json_put_str(record, "location", location);
+	text = json_print(record);
+	json_free(record);
+	rc = text ? render_record(&c->out, span_of(text, strlen(text)), "event_id", &e)
+		  : err_set(&e, ERR_NODE, "no memory");
+	free(text);
+	return rc ? client_fail(&e) : CLIENT_OK;
+}
+
+/* An async event: its id and where it is, or with --wait its response. */
 static int
 accepted(struct client *c, const struct api_answer *a)
 {
@@ -197,7 +230,7 @@ accepted(struct client *c, const struct api_answer *a)
 	if (opt_given(&c->v, "wait")) {
 		rc = wait_response(c, id);
 	} else {
-		rc = render_record(&c->out, record, "event_id", &e) ? client_fail(&e) : CLIENT_OK;
+		rc = print_accepted(c, id, a->location);
 	}
 	free(id);
 	return rc;
@@ -218,7 +251,7 @@ cmd_function_execute(struct client *c)
 			.body = payload.data ? payload.data : "", .body_len = payload.len,
 			.total_ns = CALL_NS, .progress = "sending" }, &a, &e))
 		rc = client_fail(&e);
-	else if (a.status == 202 && strcmp(a.state, "succeeded"))
+	else if (a.status == 202 && !has_succeeded(&a))
 		rc = accepted(c, &a);
 	else
 		rc = settle(c, &a);

@@ -53,11 +53,18 @@ const struct opt up_options[] = {
 	{ .name = "node-user", .arg = "UID[:GID]", .help = "whom the node's driver becomes",
 	  .flags = OPT_CONFIG },
 	{ .name = "slots", .arg = "N", .help = "sandboxes at a time" },
-	{ .name = "memory", .arg = "SIZE", .help = "for sandboxes, all together" },
+	{ .name = "memory", .arg = "MIB", .help = "for all sandboxes together" },
 	{ .name = "log-level", .arg = "LEVEL", .help = "error, warning, info or debug",
 	  .flags = OPT_CONFIG, .fallback = "info" },
 	{ .name = "config", .arg = "FILE", .help = "settings (default /etc/pratai/pratai.conf)" },
 	{ 0 }
+};
+
+/* Keys of pratai.conf that only the processes themselves read. */
+static const char *const others[] = {
+	"store", "roles", "slots", "memory", "name", "join", "join-token-file", "first-token-file",
+	"build-memory", "build-timeout", "runtimes", "instance", "cgroup-root", "uid-base",
+	"retention", "payload-max", "body-memory", "connections", NULL,
 };
 
 enum { CONTROL, NODE, CHILDREN, ARGS_MAX = 40 };
@@ -80,7 +87,7 @@ struct child {
 };
 
 struct up {
-	const struct opt_values *v;
+	struct opt_values *v;
 	struct up_state state;
 	struct loop *loop;
 	struct http_client *http;
@@ -464,11 +471,15 @@ open_loop(struct up *up, struct err *e)
 static int
 prepare(struct up *up, struct err *e)
 {
-	const struct opt_values *v = up->v;
-	int level = log_level_parse(opt_get(v, "log-level"));
+	struct opt_values *v = up->v;
+	const char *config = opt_get(v, "config");
+	int level;
 
 	if (geteuid() != 0)
 		return err_set(e, ERR_DENIED, "up makes sandboxes for others and needs root");
+	if (opt_config(v, config ? config : "/etc/pratai/pratai.conf", config != NULL, others, e))
+		return -1;
+	level = log_level_parse(opt_get(v, "log-level"));
 	if (level < 0)
 		return err_set(e, ERR_INPUT, "--log-level: '%.40s' is not a level",
 			       opt_get(v, "log-level"));
@@ -494,6 +505,7 @@ finish(struct up *up)
 		loop_free(up->loop);
 	fd_close(&up->listen_fd);
 	up_state_close(&up->state);
+	opt_free(up->v);
 	free(up);
 }
 
