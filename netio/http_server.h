@@ -3,7 +3,18 @@
  * spooled to an unlinked file when larger); answers may come later.
  *
  * Ten thousand idle connections, slow senders and half-open requests cost memory of
- * their own and stop nobody; a request's headers, its body and its idleness have limits.
+ * their own and stop nobody; a request's headers, its body and its idleness have limits:
+ *
+ * - A header block is at most HTTP_HEADERS_MAX bytes, else 431 (or 414, 413).
+ * - A connection without progress is closed after idle_seconds; one that does not complete
+ *   its headers, or sends less than HTTP_PROGRESS_BYTES of its body, after twice that.
+ * - At connections_max the connection that has been idle longest makes room for a new one;
+ *   when descriptors run out, too, and accepting pauses for a moment.
+ * - Bodies in memory are at most HTTP_BODIES_MEMORY_MAX together; then they are spooled at
+ *   any size.
+ *
+ * A client that leaves while its request waits for an answer is not noticed before the
+ * answer is sent: gone is called then.
  */
 #ifndef PRATAI_HTTP_SERVER_H
 #define PRATAI_HTTP_SERVER_H
@@ -17,12 +28,21 @@ struct loop;
 struct http_server;
 struct http_request;
 
+enum {
+	HTTP_HEADERS_MAX = 16 << 10,
+	HTTP_PROGRESS_BYTES = 16 << 10,
+	HTTP_BODIES_MEMORY_MAX = 64 << 20,
+	HTTP_DISCARD_MAX = 64 << 20, /* of a body that nobody wants */
+	HTTP_DISCARD_SECONDS = 10,
+	HTTP_QUERY_MAX = 32, /* parameters */
+};
+
 struct http_server_config {
-	int listen_fd;             /* a listening socket; not owned */
-	int spool_fd;              /* directory for spooled bodies (O_TMPFILE) */
+	int listen_fd;             /* a listening socket; duplicated, made non-blocking */
+	int spool_fd;              /* directory for spooled bodies (O_TMPFILE); duplicated */
 	size_t body_memory_bytes;  /* larger bodies go to the spool */
 	unsigned connections_max;
-	unsigned idle_seconds;     /* without progress, while not waiting for our answer */
+	unsigned idle_seconds;     /* without progress, while not waiting for our answer; 0: 60 */
 };
 
 /*
@@ -30,9 +50,12 @@ struct http_server_config {
  *
  * begin: the headers are there.  Returns the most bytes the body may have (0: none).
  * It may answer at once with http_reply (no token, wrong path): the body is then read
- * and thrown away (at most 64 MiB or 10 s) before the answer is sent, unless the client
- * said `Expect: 100-continue`, which gets the answer in place of a "100".  A longer body
- * than allowed gets too_large's answer in the same way, see http_server_new.
+ * and thrown away (at most HTTP_DISCARD_MAX or HTTP_DISCARD_SECONDS: then the answer is
+ * sent as far as the socket takes it, and the connection ends) before the answer is sent,
+ * unless the client said `Expect: 100-continue`, which gets the answer in place of a "100".
+ *
+ * too_large: the body is longer than that; called once, as soon as it is known, and answers
+ * before it returns.  What follows is as above.
  *
  * handle: the body is complete.  Must lead to http_reply, now or later.
  *
@@ -46,18 +69,25 @@ struct http_handler {
 	void (*gone)(void *arg, struct http_request *r);
 };
 
+/* Ignores SIGPIPE in this process from then on.  h is copied. */
 struct http_server *http_server_new(struct loop *l, const struct http_server_config *c,
 				    const struct http_handler *h, void *arg, struct err *e);
-/* Stops taking connections, lets running requests end for at most grace_ns, then frees. */
+/* Takes no more connections, ends idle ones, and calls done when the last request has been
+ * answered, or after grace_ns.  Call http_server_free then. */
+void http_server_stop(struct http_server *s, uint64_t grace_ns, void (*done)(void *arg), void *arg);
+/* At once: what is under way ends without an answer (gone is called).  NULL is fine.  Not
+ * from within a callback of its own: use loop_defer. */
 void http_server_free(struct http_server *s);
 
 const char *http_method(const struct http_request *r);
-/* Percent-decoded path without the query; "" never, always starts with '/'. A path with
- * an encoded NUL or malformed escape is answered 400 before begin. */
+/* Percent-decoded path without the query; "" never, always starts with '/'.  A target with a
+ * malformed escape, a control character or bytes that are not UTF-8, encoded or not, is
+ * answered 400 before begin; so are malformed header fields and doubtful lengths. */
 const char *http_path(const struct http_request *r);
 const char *http_query(const struct http_request *r, const char *name); /* decoded, or NULL */
-const char *http_header(const struct http_request *r, const char *name);
-/* The body: contiguous bytes (a spooled one is mapped).  Valid until gone. */
+const char *http_header(const struct http_request *r, const char *name); /* the first, or NULL */
+/* The body: contiguous bytes (a spooled one is mapped).  Valid until gone or taken.  NULL
+ * with *len 0 when it cannot be mapped; never NULL for an empty one. */
 const void *http_body(struct http_request *r, size_t *len);
 /* The spooled body's descriptor (the request's), or -1 when it is in memory. */
 int http_body_fd(struct http_request *r);
@@ -70,7 +100,9 @@ void http_request_set(struct http_request *r, void *user);
 void *http_request_get(const struct http_request *r);
 
 struct http_field {
-	const char *name, *value; /* a value with control characters is dropped and logged */
+	/* A field with control characters, or one that belongs to the connection
+	 * (Content-Length, Connection, Transfer-Encoding, ...), is dropped and logged. */
+	const char *name, *value;
 };
 
 struct http_reply {
@@ -83,7 +115,8 @@ struct http_reply {
 	bool close;  /* Connection: close */
 };
 
-/* Once per request.  Copies everything (file_fd is taken over). */
+/* Once per request; another is logged and ignored.  Copies everything (file_fd is taken over).
+ * A status that is none (200 to 599) becomes 500. */
 void http_reply(struct http_request *r, const struct http_reply *reply);
 
 /* multipart/form-data (RFC 7578) over a complete body. */

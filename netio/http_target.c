@@ -1,0 +1,132 @@
+/*
+ * The request target: decoded strictly and once, here, because every later reader would
+ * have to agree on what "%2", "%00" or "%ff" mean.  The text is decoded in place; it only
+ * gets shorter.
+ */
+#include "netio/http_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/str.h"
+
+/* Decodes text[0..len) in place and ends it with a NUL.  plus: '+' means a space. */
+static int
+decode(char *text, size_t len, bool plus)
+{
+	size_t at = 0, out = 0;
+
+	while (at < len) {
+		unsigned char c = (unsigned char)text[at++];
+
+		if (c == '%') {
+			char pair[3];
+
+			if (len - at < 2)
+				return -1;
+			memcpy(pair, text + at, 2);
+			pair[2] = '\0';
+			if (str_unhex(pair, &c, 1) < 0)
+				return -1;
+			at += 2;
+		} else if (c == '+' && plus) {
+			c = ' ';
+		}
+		if (c < 0x20 || c == 0x7f)
+			return -1;
+		text[out++] = (char)c;
+	}
+	text[out] = '\0';
+	return str_is_utf8(text, out) ? 0 : -1;
+}
+
+/* Past "http://host" of a target in absolute form, which RFC 9112 asks servers to take. */
+static char *
+after_authority(char *text)
+{
+	if (str_starts(text, "http://"))
+		text += strlen("http://");
+	else if (str_starts(text, "https://"))
+		text += strlen("https://");
+	else
+		return text;
+	return text + strcspn(text, "/?#");
+}
+
+static int
+parse_query(struct http_target *t, char *query, const char **fault)
+{
+	*fault = "the query has a malformed escape, a control character or is not UTF-8";
+	while (query && *query) {
+		char *next = strchr(query, '&'), *value;
+
+		if (next)
+			*next++ = '\0';
+		if (*query) {
+			value = strchr(query, '=');
+			if (value)
+				*value++ = '\0';
+			else
+				value = query + strlen(query);
+			if (t->count == HTTP_QUERY_MAX) {
+				*fault = "the query has too many parameters";
+				return -1;
+			}
+			if (decode(query, strlen(query), true) < 0 ||
+			    decode(value, strlen(value), true) < 0)
+				return -1;
+			t->params[t->count++] = (struct http_param){query, value};
+		}
+		query = next;
+	}
+	return 0;
+}
+
+int
+http_target_parse(struct http_target *t, const char *raw, const char **fault)
+{
+	char *query;
+
+	/* A byte more in front: "http://host?x" and "http://host" have no path of their own. */
+	t->text = malloc(strlen(raw) + 2);
+	if (!t->text) {
+		*fault = "out of memory";
+		return -1;
+	}
+	t->text[0] = '/';
+	memcpy(t->text + 1, raw, strlen(raw) + 1);
+	t->path = after_authority(t->text + 1);
+	if (strchr(t->path, '#')) {
+		*fault = "a request target has no fragment";
+		return -1;
+	}
+	query = strchr(t->path, '?');
+	if (query)
+		*query++ = '\0';
+	if (!*t->path)
+		t->path = strcpy(t->text, "/");
+	if (*t->path != '/') {
+		*fault = "the request target is no path";
+		return -1;
+	}
+	if (decode(t->path, strlen(t->path), false) < 0) {
+		*fault = "the path has a malformed escape, a control character or is not UTF-8";
+		return -1;
+	}
+	return parse_query(t, query, fault);
+}
+
+const char *
+http_path(const struct http_request *r)
+{
+	return r->target.path;
+}
+
+const char *
+http_query(const struct http_request *r, const char *name)
+{
+	for (unsigned i = 0; i < r->target.count; i++)
+		if (strcmp(r->target.params[i].name, name) == 0)
+			return r->target.params[i].value;
+	return NULL;
+}
