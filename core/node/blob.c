@@ -73,10 +73,10 @@ blobs_free(struct blobs *b)
 	free(b);
 }
 
-static int
-open_unnamed(int dirfd, struct err *e)
+int
+blob_temp(struct blobs *b, struct err *e)
 {
-	int fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int dirfd = b->tmp_fd, fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	char name[8 + ID_TEXT_MAX] = "blob.";
 	struct id id;
 
@@ -236,7 +236,7 @@ blob_get(struct blobs *b, const char *digest, uint64_t max_bytes, blob_fn fn, vo
 		return NULL;
 	c->max_bytes = max_bytes;
 	c->attempts_left = GET_ATTEMPTS;
-	c->fd = open_unnamed(b->tmp_fd, e);
+	c->fd = blob_temp(b, e);
 	if (c->fd < 0) {
 		call_free(c);
 		return NULL;

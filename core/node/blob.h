@@ -20,6 +20,9 @@ struct blobs *blobs_new(struct loop *l, struct http_client *http, const char *jo
 			const char *token, int tmp_fd, struct err *e);
 void blobs_free(struct blobs *b); /* after its calls */
 
+/* A new file without a name, to read and write; the caller's. */
+int blob_temp(struct blobs *b, struct err *e);
+
 /* 64 lower-case hex digits. */
 bool blob_is_digest(const char *text);
 

@@ -16,10 +16,12 @@
 
 #include "core/base/buf.h"
 #include "core/base/clock.h"
+#include "core/base/crypto.h"
 #include "core/base/err.h"
 #include "core/base/fdio.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
+#include "core/base/str.h"
 #include "core/model/function.h"
 #include "core/node/blob.h"
 #include "core/node/helper.h"
@@ -27,6 +29,7 @@
 
 /* A layer's tar: what may be unpacked, plus headers of 1 KiB and padding for each entry. */
 static const uint64_t TAR_MAX_BYTES = FUNCTION_UNPACKED_MAX_BYTES + (256ull << 20);
+#define PRIVATE_PREFIX "00000000000000000000000000000000"
 static const uint64_t UNPACK_MAX_NS = 180 * NS_PER_S, REMOVE_MAX_NS = 600 * NS_PER_S;
 
 struct layer_wait {
@@ -129,14 +132,23 @@ temp_name(char name[LAYER_NAME_MAX])
 	id_format(&id, name + 4);
 }
 
-void
-layers_remove(struct layers *s, const char *digest)
+/* sha256/<digest> to a new tmp.<id>.  False: it is not there. */
+static bool
+rename_away(struct layers *s, const char *digest, char name[LAYER_NAME_MAX])
 {
-	char path[80], name[LAYER_NAME_MAX];
+	char path[80];
 
 	temp_name(name);
 	layer_path(digest, path);
-	if (renameat(s->c.dir_fd, path, s->c.dir_fd, name) == 0)
+	return renameat(s->c.dir_fd, path, s->c.dir_fd, name) == 0;
+}
+
+void
+layers_remove(struct layers *s, const char *digest)
+{
+	char name[LAYER_NAME_MAX];
+
+	if (rename_away(s, digest, name))
 		layers_discard(s, name);
 }
 
@@ -156,17 +168,35 @@ layers_remove_main(const char *name)
 
 /* ---- Start ---- */
 
+static DIR *
+open_list(struct layers *s, const char *path, struct err *e)
+{
+	int fd = openat(s->c.dir_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!dir) {
+		err_sys(e, ERR_NODE, "read the layers' directory");
+		fd_close(&fd);
+	}
+	return dir;
+}
+
 static int
 sweep(struct layers *s, struct err *e)
 {
-	int fd = openat(s->c.dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	char name[LAYER_NAME_MAX];
 	struct dirent *entry;
+	DIR *dir = open_list(s, "sha256", e);
 
-	if (!dir) {
-		fd_close(&fd);
-		return err_sys(e, ERR_NODE, "read the layers' directory");
-	}
+	/* First these: they become tmp.*. */
+	while (dir && (entry = readdir(dir)))
+		if (!strncmp(entry->d_name, PRIVATE_PREFIX, strlen(PRIVATE_PREFIX)))
+			rename_away(s, entry->d_name, name);
+	if (dir)
+		closedir(dir);
+	dir = dir ? open_list(s, ".", e) : NULL;
+	if (!dir)
+		return -1;
 	while ((entry = readdir(dir)))
 		if (!strncmp(entry->d_name, "tmp.", 4) && strlen(entry->d_name) < LAYER_NAME_MAX)
 			layers_discard(s, entry->d_name);
@@ -283,6 +313,18 @@ layers_commit(struct layers *s, const char *name, const char *digest, struct err
 		return 0;
 	}
 	return err_sys(e, ERR_NODE, "rename a layer");
+}
+
+int
+layers_commit_private(struct layers *s, const char *name, char digest[65], struct err *e)
+{
+	uint8_t random[16];
+	char hex[33];
+
+	random_bytes(random, sizeof random);
+	str_hex(random, sizeof random, hex);
+	snprintf(digest, 65, "%s%s", PRIVATE_PREFIX, hex);
+	return layers_commit(s, name, digest, e);
 }
 
 struct helper *

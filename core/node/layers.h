@@ -5,7 +5,8 @@
  * A layer appears whole or not at all: it is unpacked as tmp.<id> and renamed.  Content is
  * not synced to disk; instead a start after a reboot throws away what the boot before had
  * (the file `boot` names it), as a crash of the machine may have left any of it half
- * written.  tmp.* of an earlier process are removed at start, by a helper.
+ * written.  What an earlier process left unfinished (tmp.*, layers of builds) is removed at
+ * start, by a helper.
  */
 #ifndef PRATAI_NODE_LAYERS_H
 #define PRATAI_NODE_LAYERS_H
@@ -56,6 +57,9 @@ int layers_temp(struct layers *s, char name[LAYER_NAME_MAX], struct err *e);
 int layers_commit(struct layers *s, const char *name, const char *digest, struct err *e);
 /* Removes it, in time. */
 void layers_discard(struct layers *s, const char *name);
+/* Makes it a layer for one build's sandbox, under a name of its own that looks like a digest:
+ * 32 noughts and 32 random digits, by which a later start knows what to remove. */
+int layers_commit_private(struct layers *s, const char *name, char digest[65], struct err *e);
 /* Forgets a layer that no sandbox uses. */
 void layers_remove(struct layers *s, const char *digest);
 

@@ -38,7 +38,14 @@ native_memory_free(const struct driver *d)
 static void
 native_free(struct driver *d)
 {
-	free(d);
+	struct native *n = (struct native *)d;
+	struct driver_run *run;
+
+	while ((run = LIST_FIRST(&n->runs))) {
+		native_leave(run);
+		run->ops->free(run);
+	}
+	free(n);
 }
 
 static const struct driver_ops native_ops = {
@@ -59,6 +66,7 @@ native_new(const struct native_config *config, struct err *e)
 		return NULL;
 	}
 	n->driver.ops = &native_ops;
+	LIST_INIT(&n->runs);
 	n->c = *config;
 	return &n->driver;
 }
@@ -70,7 +78,7 @@ native_enter(struct native *n, struct driver_run *run, const struct run_ops *ops
 	if (memory_mib > n->c.memory_mib)
 		return err_set(e, ERR_AGAIN, "%llu MiB are more than the node's %llu MiB",
 			       (unsigned long long)memory_mib, (unsigned long long)n->c.memory_mib);
-	if (n->runs == n->c.slots)
+	if (n->count == n->c.slots)
 		return err_set(e, ERR_AGAIN, "no free slot");
 	if (memory_mib > n->c.memory_mib - n->memory_mib)
 		return err_set(e, ERR_AGAIN, "%llu MiB are asked for, %llu MiB are free",
@@ -82,7 +90,8 @@ native_enter(struct native *n, struct driver_run *run, const struct run_ops *ops
 	run->done = done;
 	run->arg = arg;
 	n->memory_mib += memory_mib;
-	n->runs++;
+	n->count++;
+	LIST_INSERT_HEAD(&n->runs, run, link);
 	return 0;
 }
 
@@ -90,7 +99,8 @@ void
 native_leave(struct driver_run *run)
 {
 	run->native->memory_mib -= run->memory_mib;
-	run->native->runs--;
+	run->native->count--;
+	LIST_REMOVE(run, link);
 }
 
 int

@@ -5,6 +5,8 @@
 #ifndef PRATAI_NODE_NATIVE_H
 #define PRATAI_NODE_NATIVE_H
 
+#include <sys/queue.h>
+
 #include "core/node/driver.h"
 
 struct blobs;
@@ -35,7 +37,8 @@ struct native {
 	struct driver driver; /* first: the driver is the native */
 	struct native_config c;
 	uint64_t memory_mib;  /* promised now */
-	unsigned runs;
+	unsigned count;
+	LIST_HEAD(, driver_run) runs;
 };
 
 /* Nothing of config is owned. */
@@ -45,6 +48,7 @@ struct driver *native_new(const struct native_config *config, struct err *e);
 
 struct run_ops {
 	void (*cancel)(struct driver_run *run);
+	void (*free)(struct driver_run *run); /* at the driver's end: without done */
 };
 
 /* The first member of each kind's own. */
@@ -54,6 +58,7 @@ struct driver_run {
 	uint64_t memory_mib;
 	driver_done_fn done;
 	void *arg;
+	LIST_ENTRY(driver_run) link;
 };
 
 /* Takes a slot and memory for it.  -1: ERR_AGAIN, none is free. */

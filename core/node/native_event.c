@@ -426,7 +426,13 @@ event_cancel(struct driver_run *base)
 	}
 }
 
-static const struct run_ops event_ops = { .cancel = event_cancel };
+static void
+event_free(struct driver_run *base)
+{
+	run_free((struct event_run *)base);
+}
+
+static const struct run_ops event_ops = { .cancel = event_cancel, .free = event_free };
 
 static int
 prepare(struct event_run *run, const struct message *job, const void *payload, size_t len,
