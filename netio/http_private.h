@@ -1,7 +1,8 @@
 /*
  * What the files of the HTTP server share; nobody else includes this.
  *
- * http_server.c   connections, the daemon on the loop, the moments of a request
+ * http_server.c   the daemon on the loop, the moments of a request
+ * http_conn.c     connections
  * http_reply.c    answers
  * http_body.c     bodies: memory, spool, limits
  * http_target.c   the request target: path and query
@@ -9,15 +10,14 @@
 #ifndef PRATAI_HTTP_PRIVATE_H
 #define PRATAI_HTTP_PRIVATE_H
 
+#include <microhttpd.h>
 #include <sys/queue.h>
 
 #include "core/base/buf.h"
 #include "netio/http_server.h"
 #include "netio/loop.h"
 
-struct MHD_Connection;
-struct MHD_Daemon;
-struct MHD_Response;
+enum { HTTP_ACCEPT_BATCH = 64 };
 
 /* A connection is waiting while there is no request on it, or one with its headers not yet
  * complete; else busy, with a request. */
@@ -101,6 +101,19 @@ struct http_request {
 	struct MHD_Response *response; /* until it is queued */
 	struct buf words; /* the whole answer as text, for http_reply_last_words */
 };
+
+/* The listening socket has something; the pause after a failure is over. */
+void http_conn_listen(void *server, uint32_t events);
+void http_conn_accept_again(void *server);
+/* The daemon's notification: *context is the struct http_conn, or NULL without memory. */
+void http_conn_notify(void *server, struct MHD_Connection *mhd, void **context,
+		      enum MHD_ConnectionNotificationCode code);
+/* A request has its headers; it has ended.  Both also when it is so already. */
+void http_conn_busy(struct http_conn *conn);
+void http_conn_waiting(struct http_conn *conn);
+/* Puts off the deadline by twice the idle time. */
+void http_conn_put_off(struct http_conn *conn);
+void http_conn_end(struct http_conn *conn);
 
 /* 0, or -1: *fault is a sentence for the client.  target->text is to be freed. */
 int http_target_parse(struct http_target *target, const char *raw, const char **fault);

@@ -8,7 +8,6 @@
  */
 #include "netio/http_private.h"
 
-#include <microhttpd.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -58,7 +57,7 @@ field_is_good(const char *name, const char *value)
 {
 	if (value && is_token(name) && is_field_value(value) && !is_of_connection(name))
 		return true;
-	log_warning("field of an answer dropped", "name", is_token(name) ? name : "(not a token)", NULL);
+	log_warning("field of an answer dropped", "name", is_token(name) ? name : "(no token)", NULL);
 	return false;
 }
 
@@ -108,8 +107,8 @@ keep_words(struct http_request *r, const struct http_reply *reply)
 {
 	size_t len = reply->file_fd > 0 || reply->len > WORDS_BODY_MAX ? 0 : reply->len;
 
-	buf_printf(&r->words, "HTTP/1.1 %u %s\r\nContent-Length: %zu\r\nConnection: close\r\n", r->status,
-		   MHD_get_reason_phrase_for(r->status), len);
+	buf_printf(&r->words, "HTTP/1.1 %u %s\r\nContent-Length: %zu\r\nConnection: close\r\n",
+		   r->status, MHD_get_reason_phrase_for(r->status), len);
 	MHD_get_response_headers(r->response, put_field, &r->words);
 	buf_puts(&r->words, "\r\n");
 	buf_put(&r->words, reply->body, len);

@@ -1,10 +1,6 @@
 /*
  * The HTTP server: libmicrohttpd without threads, its epoll descriptor in our loop.
  *
- * Connections are accepted here and handed to the daemon, so that running out of
- * descriptors neither spins nor shuts the door for good, and a flood of idle connections
- * makes room for those that ask something.
- *
  * The moments of a request, as the daemon calls us: on_target (the request line), then
  * on_request for the headers (first_call), for each piece of the body (take_data), and for
  * the complete request (last_call), which either queues the answer or suspends the
@@ -14,14 +10,11 @@
  *   resets a client that still sends: early answers wait, and the body is thrown away.
  * - Between first_call and last_call the daemon takes no answer at all.
  * - After MHD_resume_connection MHD_run must be called before waiting.
- * - The daemon's own timeout is one of silence.  A client that sends a byte now and then is
- *   ended by our own deadline per connection.
  */
 #include "netio/http_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <microhttpd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,193 +32,8 @@
 
 enum {
 	POOL_BYTES = 32 << 10, /* a connection's headers and buffers, at most */
-	ACCEPT_BATCH = 64,
-	ACCEPT_PAUSE_MS = 100,
 	IDLE_SECONDS = 60,
 };
-
-/* ---- Connections ---- */
-
-static void
-set_accepting(struct http_server *s, bool accepting)
-{
-	if (s->listen_watch && s->accepting != accepting) {
-		s->accepting = accepting;
-		loop_fd_set(s->listen_watch, accepting ? EPOLLIN : 0);
-	}
-}
-
-/* The daemon sees the end of the stream, in its next run, and cleans up. */
-static void
-end_connection(struct http_conn *conn)
-{
-	if (!conn->ended) {
-		conn->ended = true;
-		shutdown(conn->fd, SHUT_RDWR);
-	}
-}
-
-static void
-check_stopped(struct http_server *s)
-{
-	if (!s->stopping || s->busy_count || !s->stopped)
-		return;
-	if (s->grace)
-		loop_timer_clear(s->grace);
-	loop_defer(s->loop, s->stopped, s->stopped_arg);
-	s->stopped = NULL;
-}
-
-static void
-set_deadline(struct http_conn *conn)
-{
-	loop_timer_after(conn->deadline, 2 * conn->server->config.idle_seconds * NS_PER_S);
-}
-
-static void
-set_busy(struct http_conn *conn)
-{
-	struct http_server *s = conn->server;
-
-	if (!conn->waiting)
-		return;
-	conn->waiting = false;
-	TAILQ_REMOVE(&s->waiting, conn, link);
-	TAILQ_INSERT_TAIL(&s->busy, conn, link);
-	s->busy_count++;
-}
-
-static void
-set_waiting(struct http_conn *conn)
-{
-	struct http_server *s = conn->server;
-
-	if (conn->waiting)
-		return;
-	conn->waiting = true;
-	TAILQ_REMOVE(&s->busy, conn, link);
-	TAILQ_INSERT_TAIL(&s->waiting, conn, link);
-	s->busy_count--;
-	set_deadline(conn);
-	if (s->stopping)
-		end_connection(conn);
-	check_stopped(s);
-}
-
-static void
-on_deadline(void *arg)
-{
-	struct http_conn *conn = arg;
-
-	if (conn->request && conn->request->discarding)
-		http_reply_last_words(conn->request);
-	end_connection(conn);
-}
-
-static struct http_conn *
-new_connection(struct http_server *s, int fd)
-{
-	struct http_conn *conn = calloc(1, sizeof(*conn));
-
-	if (!conn)
-		return NULL;
-	*conn = (struct http_conn){.server = s, .fd = fd, .waiting = true};
-	conn->deadline = loop_timer_add(s->loop, on_deadline, conn, NULL);
-	if (!conn->deadline) {
-		free(conn);
-		return NULL;
-	}
-	TAILQ_INSERT_TAIL(&s->waiting, conn, link);
-	set_deadline(conn);
-	return conn;
-}
-
-static void
-on_connection(void *arg, struct MHD_Connection *mhd, void **context,
-	      enum MHD_ConnectionNotificationCode code)
-{
-	struct http_server *s = arg;
-	struct http_conn *conn = *context;
-	const union MHD_ConnectionInfo *info;
-
-	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-		s->connections++;
-		info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
-		/* Without memory for one, on_target finds none, and on_request ends it. */
-		*context = new_connection(s, info->connect_fd);
-		return;
-	}
-	s->connections--;
-	if (conn) {
-		set_waiting(conn);
-		TAILQ_REMOVE(&s->waiting, conn, link);
-		loop_timer_remove(conn->deadline);
-		free(conn);
-		*context = NULL;
-	}
-	if (!s->stopping && !loop_timer_pending(s->accept_again))
-		set_accepting(s, true);
-}
-
-static void
-accept_again(void *arg)
-{
-	set_accepting(arg, true);
-}
-
-static void
-make_room(struct http_server *s)
-{
-	struct http_conn *oldest = TAILQ_FIRST(&s->waiting);
-
-	if (oldest) {
-		end_connection(oldest);
-		s->run = true;
-		loop_again(s->loop);
-	}
-}
-
-/* Neither spins on a full table of descriptors nor waits for one of ours to be freed. */
-static void
-pause_accepting(struct http_server *s, int errnum)
-{
-	log_warning("cannot take a connection", "error", strerror(errnum), NULL);
-	if (errnum == EMFILE || errnum == ENFILE)
-		make_room(s);
-	set_accepting(s, false);
-	loop_timer_after(s->accept_again, ACCEPT_PAUSE_MS * NS_PER_MS);
-}
-
-static void
-on_listen(void *arg, uint32_t events)
-{
-	struct http_server *s = arg;
-
-	(void)events;
-	for (int i = 0; i < ACCEPT_BATCH; i++) {
-		struct sockaddr_storage addr;
-		socklen_t len = sizeof(addr);
-		int fd;
-
-		if (s->connections >= s->config.connections_max) {
-			make_room(s);
-			set_accepting(s, false); /* until a connection is closed */
-			return;
-		}
-		fd = accept4(s->config.listen_fd, (struct sockaddr *)&addr, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		if (fd < 0) {
-			if (errno == EINTR || errno == ECONNABORTED)
-				continue;
-			if (errno != EAGAIN)
-				pause_accepting(s, errno);
-			return;
-		}
-		/* Closes fd itself if it fails. */
-		if (MHD_add_connection(s->daemon, fd, (struct sockaddr *)&addr, len) != MHD_YES)
-			log_warning("connection refused", "error", strerror(errno), NULL);
-		s->run = true;
-	}
-}
 
 /* ---- The headers ---- */
 
@@ -317,7 +125,7 @@ first_call(struct http_request *r, const char *version)
 	int64_t len;
 
 	r->begun = true;
-	set_busy(r->conn);
+	http_conn_busy(r->conn);
 	loop_timer_clear(r->conn->deadline);
 	if (refuse_headers(r, version))
 		return http_reply_queue(r) ? MHD_YES : MHD_NO;
@@ -336,7 +144,7 @@ first_call(struct http_request *r, const char *version)
 	if (!len)
 		return MHD_YES; /* last_call comes at once */
 	if (!r->replied)
-		set_deadline(r->conn);
+		http_conn_put_off(r->conn);
 	else if (expect && strcasecmp(expect, "100-continue") == 0)
 		return http_reply_queue(r) ? MHD_YES : MHD_NO;
 	else
@@ -366,7 +174,7 @@ take_data(struct http_request *r, const char *data, size_t len)
 	}
 	if (r->body.len - r->progress_bytes >= HTTP_PROGRESS_BYTES) {
 		r->progress_bytes = r->body.len;
-		set_deadline(r->conn);
+		http_conn_put_off(r->conn);
 	}
 	return MHD_YES;
 }
@@ -453,7 +261,7 @@ on_completed(void *arg, struct MHD_Connection *mhd, void **context,
 	if (r->known)
 		s->handler.gone(s->arg, r);
 	r->conn->request = NULL;
-	set_waiting(r->conn);
+	http_conn_waiting(r->conn);
 	if (r->response)
 		MHD_destroy_response(r->response);
 	http_body_drop(r);
@@ -505,11 +313,11 @@ start_daemon(struct http_server *s, struct err *e)
 	s->daemon = MHD_start_daemon(
 		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL,
 		on_request, s,
-		/* The limit is kept in on_listen; the daemon counts closed ones a little longer. */
-		MHD_OPTION_CONNECTION_LIMIT, s->config.connections_max + ACCEPT_BATCH,
+		/* Kept in http_conn_listen; the daemon counts closed ones a little longer. */
+		MHD_OPTION_CONNECTION_LIMIT, s->config.connections_max + HTTP_ACCEPT_BATCH,
 		MHD_OPTION_CONNECTION_TIMEOUT, s->config.idle_seconds,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_BYTES,
-		MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
+		MHD_OPTION_NOTIFY_CONNECTION, http_conn_notify, s,
 		MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
 		MHD_OPTION_URI_LOG_CALLBACK, on_target, s,
 		MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,
@@ -524,8 +332,8 @@ start_daemon(struct http_server *s, struct err *e)
 }
 
 struct http_server *
-http_server_new(struct loop *l, const struct http_server_config *c, const struct http_handler *h,
-		void *arg, struct err *e)
+http_server_new(struct loop *l, const struct http_server_config *c,
+		const struct http_handler *h, void *arg, struct err *e)
 {
 	struct http_server *s = calloc(1, sizeof(*s));
 
@@ -546,10 +354,10 @@ http_server_new(struct loop *l, const struct http_server_config *c, const struct
 		err_sys(e, ERR_NODE, "cannot listen for HTTP");
 		goto fail;
 	}
-	s->accept_again = loop_timer_add(l, accept_again, s, e);
+	s->accept_again = loop_timer_add(l, http_conn_accept_again, s, e);
 	if (!s->accept_again || start_daemon(s, e) < 0)
 		goto fail;
-	s->listen_watch = loop_fd_add(l, s->config.listen_fd, EPOLLIN, on_listen, s, e);
+	s->listen_watch = loop_fd_add(l, s->config.listen_fd, EPOLLIN, http_conn_listen, s, e);
 	if (!s->listen_watch)
 		goto fail;
 	s->accepting = true;
@@ -594,7 +402,7 @@ http_server_stop(struct http_server *s, uint64_t grace_ns, void (*done)(void *ar
 	if (!s->busy_count)
 		grace_ns = 0;
 	TAILQ_FOREACH(conn, &s->waiting, link)
-		end_connection(conn);
+		http_conn_end(conn);
 	if (s->grace)
 		loop_timer_after(s->grace, grace_ns);
 	else

@@ -67,7 +67,11 @@ struct mq_socket {
 };
 
 static const int zmq_types[] = {
-	[MQ_PUSH] = ZMQ_PUSH, [MQ_PULL] = ZMQ_PULL, [MQ_ROUTER] = ZMQ_ROUTER, [MQ_DEALER] = ZMQ_DEALER};
+	[MQ_PUSH] = ZMQ_PUSH,
+	[MQ_PULL] = ZMQ_PULL,
+	[MQ_ROUTER] = ZMQ_ROUTER,
+	[MQ_DEALER] = ZMQ_DEALER,
+};
 
 /* ZeroMQ has error numbers of its own, which strerror does not know. */
 static int
@@ -297,8 +301,8 @@ tcp_port_is_good(const char *endpoint, bool binds)
 
 /* "ipc:name" as ZeroMQ takes it; anything else as it is. */
 static int
-resolve(const struct mq *m, const struct mq_options *o, const char **name, char out[ENDPOINT_MAX],
-	struct err *e)
+resolve(const struct mq *m, const struct mq_options *o, const char **name,
+	char out[ENDPOINT_MAX], struct err *e)
 {
 	const char *endpoint = o->bind ? o->bind : o->connect;
 
