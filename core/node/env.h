@@ -15,7 +15,7 @@ struct env {
 	unsigned long bytes;
 };
 
-/* PATH, HOME=/tmp, LANG, TMPDIR. */
+/* PATH, HOME=/tmp, LANG. */
 int env_base(struct env *env, struct err *e);
 /* Sets name, over an earlier value.  ERR_INPUT: not a name, or too much. */
 int env_set(struct env *env, const char *name, const char *value, struct err *e);
