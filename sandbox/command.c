@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "core/base/fdio.h"
-#include "sandbox/caps.h"
+#include "core/base/caps.h"
 #include "sandbox/child.h"
 #include "sandbox/seccomp.h"
 #include "sandbox/tree.h"

@@ -21,7 +21,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/fdio.h"
-#include "sandbox/caps.h"
+#include "core/base/caps.h"
 #include "sandbox/child.h"
 #include "sandbox/seccomp.h"
 

@@ -18,6 +18,7 @@
 
 #include "core/model/event.h"
 
+struct completions;
 struct err;
 struct loop;
 struct store;
@@ -29,7 +30,8 @@ struct store;
  * Runs the schema's migrations; refuses (ERR_NODE) a database of a newer version.
  */
 struct store *store_open(const char *spec, int dir_fd, struct loop *l, struct err *e);
-/* Completes what was asked for, then closes.  Callbacks still come, from here. */
+/* Completes what was asked for (searches that wait may fail), then closes.  Callbacks still
+ * come, from here.  Not to be called from a callback of the store. */
 void store_close(struct store *s);
 
 /* ---- Documents: what there are few of ---- */
@@ -43,7 +45,16 @@ enum store_kind {
 	STORE_KIND_COUNT
 };
 
-enum { STORE_ID_MAX = 96, STORE_JSON_MAX = 4 << 20, STORE_LIST_MAX = 1000 };
+enum {
+	STORE_ID_MAX = 96,
+	STORE_NAME_MAX = 255,
+	STORE_JSON_MAX = 4 << 20,
+	STORE_LIST_MAX = 1000,
+	STORE_KEY_MAX = 255,          /* an idempotency key */
+	STORE_QUERY_MAX = 256,        /* the text of a search */
+	STORE_TEXT_MAX = 1 << 20,     /* an event's error texts and response fields, each */
+	STORE_BYTES_MAX = 64 << 20,   /* payload, response, logs of an attempt */
+};
 
 struct store_doc {
 	enum store_kind kind;
@@ -196,6 +207,7 @@ struct store_ops {
 };
 struct store {
 	const struct store_ops *ops;
+	struct completions *completions;
 };
 
 #endif

@@ -30,7 +30,7 @@
 #include "core/node/layers.h"
 #include "core/node/native.h"
 #include "core/node/node.h"
-#include "core/node/privileges.h"
+#include "core/base/privileges.h"
 #include "core/node/runtimes.h"
 #include "netio/http_client.h"
 #include "netio/loop.h"

@@ -110,7 +110,7 @@ on_function_written(void *arg, const struct store_answer *a, const struct err *e
 static void
 change_function(struct built *b, struct function *f)
 {
-	if (b->v.state == VERSION_READY && b->v.version > f->serving)
+	if (b->v.state == VERSION_READY && b->v.version > f->serving && b->v.version <= f->latest)
 		f->serving = b->v.version;
 	if (b->v.version == f->latest) {
 		f->state = b->v.state;

@@ -3,7 +3,7 @@
  * so that there is one place which drops them, and checks (caps_drop_all).  PDEATHSIG is
  * cleared by a change of uid, hence comes after; a parent that died before shows in getppid.
  */
-#include "core/node/privileges.h"
+#include "core/base/privileges.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "core/base/err.h"
-#include "sandbox/caps.h"
+#include "core/base/caps.h"
 
 int
 privileges_raise_files(struct err *e)

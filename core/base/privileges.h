@@ -1,8 +1,8 @@
 /*
- * How the driver gives up root.
+ * How a program that talks to the network gives up root.
  */
-#ifndef PRATAI_NODE_PRIVILEGES_H
-#define PRATAI_NODE_PRIVILEGES_H
+#ifndef PRATAI_PRIVILEGES_H
+#define PRATAI_PRIVILEGES_H
 
 #include <stdbool.h>
 #include <sys/types.h>

@@ -8,7 +8,7 @@
  * A change of uid inside a user namespace drops nothing by itself, which is why
  * everything is dropped explicitly.
  */
-#include "sandbox/caps.h"
+#include "core/base/caps.h"
 
 #include <errno.h>
 #include <linux/capability.h>
