@@ -40,12 +40,41 @@ prepare(struct cgroup_manager *m, struct cgroup_tree *t, unsigned want, unsigned
 	return 0;
 }
 
-/* How the subtree_control of dir comes to name the controllers of want. */
+/*
+ * Whether dir may give controllers to children: it holds no process, or is the real root
+ * (which has no cgroup.type).  The kernel refuses that only for memory; given pids or cpu
+ * it turns a group with processes into a "threaded" one, whose children can hold no
+ * process at all.  So we ask first.
+ */
+static bool
+may_give(int dir)
+{
+	char buf[CGROUP_FILE_MAX];
+
+	if (faccessat(dir, "cgroup.type", F_OK, 0) < 0)
+		return true;
+	return cgroup_read(dir, NULL, "cgroup.procs", buf) == 0;
+}
+
+static int
+give_one(int dir, const char *path, const char *name, bool needed, struct err *e)
+{
+	char text[16];
+
+	snprintf(text, sizeof text, "+%s", name);
+	errno = EBUSY;
+	if (may_give(dir) && cgroup_write(dir, NULL, "cgroup.subtree_control", text) == 0)
+		return 1;
+	return needed ? err_sys(e, ERR_NODE, "cannot write %s to cgroup.subtree_control of %s",
+				text, path)
+		      : 0;
+}
+
 int
 cgroup_v2_give(int dir, const char *path, unsigned want, unsigned need, unsigned *given,
 	       struct err *e)
 {
-	char there[CGROUP_FILE_MAX], has[CGROUP_FILE_MAX], text[16];
+	char there[CGROUP_FILE_MAX], has[CGROUP_FILE_MAX];
 
 	*given = 0;
 	if (!want)
@@ -55,26 +84,21 @@ cgroup_v2_give(int dir, const char *path, unsigned want, unsigned need, unsigned
 		return err_sys(e, ERR_NODE, "cannot read cgroup.subtree_control of %s", path);
 	for (unsigned c = 1; c < 1u << CGROUP_CONTROLLERS; c <<= 1) {
 		const char *name = cgroup_controller_name(c);
+		int gave = 0;
 
 		if (!(want & c))
 			continue;
-		if (cgroup_word(has, name)) {
-			*given |= c;
-			continue;
-		}
-		if (!cgroup_word(there, name)) {
-			if (need & c)
-				return err_set(e, ERR_NODE,
-					       "the %s controller is not in cgroup.controllers of %s",
-					       name, path);
-			continue;
-		}
-		snprintf(text, sizeof text, "+%s", name);
-		if (cgroup_write(dir, NULL, "cgroup.subtree_control", text) == 0)
-			*given |= c;
+		if (cgroup_word(has, name))
+			gave = 1;
+		else if (cgroup_word(there, name))
+			gave = give_one(dir, path, name, need & c, e);
 		else if (need & c)
-			return err_sys(e, ERR_NODE,
-				       "cannot write %s to cgroup.subtree_control of %s", text, path);
+			return err_set(e, ERR_NODE,
+				       "the %s controller is not in cgroup.controllers of %s", name,
+				       path);
+		if (gave < 0)
+			return -1;
+		*given |= gave ? c : 0;
 	}
 	return 0;
 }
