@@ -16,6 +16,10 @@ PYTHON = /usr/bin/python3
 
 VERSION := 0.1.0
 
+# make V=1 shows the commands themselves.
+Q = $(if $(V),,@)
+say = $(if $(V),,@printf '%-5s %s\n' $(1) $(2))
+
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef \
 	-Wimplicit-fallthrough $(if $(CI),-Werror)
 HARDEN = -fPIE -fstack-protector-strong -fstack-clash-protection \
@@ -37,14 +41,15 @@ objects = $(patsubst %.c,$(B)/%.o,$(filter-out %/main.c %_main.c,$(wildcard $(1)
 library = $(B)/lib$(subst /,-,$(1)).a
 define module_rule
 $(call library,$(1)): $(call objects,$(1))
-	@rm -f $$@
-	@$$(AR) rcs $$@ $$^
+	$$(Q)rm -f $$@
+	$$(Q)$$(AR) rcs $$@ $$^
 endef
 $(foreach m,$(modules),$(eval $(call module_rule,$(m))))
 
 $(B)/%.o: %.c Makefile
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(Q)mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
@@ -64,20 +69,24 @@ all: $(programs) runtimes
 include $(wildcard sandbox/*.mk runtimes/*.mk tests/*.mk bench/*.mk)
 
 $(B)/pratai: $(B)/core/client/run_main.o $(call library,sandbox) $(call library,rootfs) $(base)
-	$(CC) $(LDFLAGS) -o $@ $^ -lm
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lm
 
 $(B)/pratai-client: $(B)/core/client/client_main.o $(call library,core/client) \
 		$(call library,netio) $(model)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_client)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_client)
 
 $(B)/pratai-control: $(B)/core/api/control_main.o $(call library,core/api) \
 		$(call library,core/agent) $(call library,core/scheduler) $(call library,store) \
 		$(call library,rootfs) $(call library,netio) $(model)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_control)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_control)
 
 $(B)/pratai-node: $(B)/core/node/node_main.o $(call library,core/node) $(call library,core/build) \
 		$(call library,sandbox) $(call library,rootfs) $(call library,netio) $(model)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_node)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_node)
 
 # ---- packages -------------------------------------------------------------------------
 # Fragments may add to these: packages += ...
