@@ -272,7 +272,10 @@ run_zip(struct unpack *u, int fd, int dest, struct zip *z, struct err *e)
 		u->result->main = "new_module.py";
 	else if (names_has_file(u->names, "main.py"))
 		u->result->main = "main.py";
-	return u->writes ? write_finish(&u->writer, u->names, e) : 0;
+	if (!u->writes)
+		return 0;
+	return write_finish(&u->writer, u->names, e) < 0 || write_finish_root(&u->writer, e) < 0 ? -1
+												  : 0;
 }
 
 int
@@ -423,9 +426,7 @@ run_tar(struct unpack *u, int dest, struct err *e)
 		return err_set(e, ERR_INPUT, "the tar is cut short");
 	sha256_final(&u->sha, digest);
 	str_hex(digest, sizeof(digest), u->result->sha256);
-	if (write_finish(&u->writer, u->names, e) < 0)
-		return -1;
-	return syncfs(dest) < 0 ? err_sys(e, ERR_NODE, "cannot sync the unpacked files") : 0;
+	return write_finish(&u->writer, u->names, e);
 }
 
 int

@@ -50,8 +50,8 @@ int unpack_zip(int fd, int dest, struct unpack_result *r, struct err *e);
 
 /*
  * Reads an uncompressed tar from fd (a pipe will do) to its end and unpacks it into the
- * empty directory dest; entries are function/… and opt/deps/….  Errors as above.  All is
- * on disk when it returns.
+ * empty directory dest, whose own mode stays; entries are function/… and opt/deps/….
+ * Errors as above.  Nothing is synced to disk.
  */
 int unpack_tar(int fd, int dest, struct unpack_result *r, struct err *e);
 

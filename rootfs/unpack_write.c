@@ -143,5 +143,11 @@ write_finish(struct writer *w, const struct names *names, struct err *e)
 		if (finish_dir(w->root, path, e) < 0)
 			return -1;
 	}
+	return 0;
+}
+
+int
+write_finish_root(struct writer *w, struct err *e)
+{
 	return finish_dir(w->root, "", e);
 }

@@ -36,7 +36,9 @@ int write_file(struct writer *w, const char *path, struct err *e);
 int write_file_end(int fd, bool executable, struct err *e); /* closes fd */
 int write_link(struct writer *w, const char *path, const char *target, struct err *e);
 
-/* Gives all directories of names, and the root, their mode and times. */
+/* Gives all directories of names their mode and times; the root apart, which may be the
+ * caller's own. */
 int write_finish(struct writer *w, const struct names *names, struct err *e);
+int write_finish_root(struct writer *w, struct err *e);
 
 #endif
