@@ -12,12 +12,6 @@
 #include "core/base/err.h"
 #include "core/base/fdio.h"
 
-void
-child_guard_descriptors(void)
-{
-	syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC); /* Linux 5.11 */
-}
-
 /* Between fork and exec: async-signal-safe calls only. */
 static void
 become(char *const argv[], const int *keep, pid_t parent, int null_fd, int error_fd)
@@ -35,6 +29,8 @@ become(char *const argv[], const int *keep, pid_t parent, int null_fd, int error
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	dup2(null_fd, STDIN_FILENO);
 	dup2(STDERR_FILENO, STDOUT_FILENO);
+	/* Also what was here before us, and what libraries opened (curl's wakeup sockets). */
+	syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC);
 	for (int i = 0; i < CHILD_KEEP_MAX; i++)
 		if (keep[i] > STDERR_FILENO)
 			fcntl(keep[i], F_SETFD, 0);

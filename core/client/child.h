@@ -15,13 +15,10 @@ enum { CHILD_KEEP_MAX = 8 };
 
 /*
  * keep: descriptors that stay open in the child, with their numbers (-1 is passed over);
- * all others must be close-on-exec.  stdin is /dev/null, stdout is stderr.  Returns
+ * all others above 2 are closed.  stdin is /dev/null, stdout is stderr.  Returns
  * the pid, or -1: also when the program could not be executed.  A program that changes its
  * uid loses the bond and has to make it again.
  */
 pid_t child_start(char *const argv[], const int keep[CHILD_KEEP_MAX], struct err *e);
-
-/* Marks every descriptor above 2 close-on-exec: for what this process was started with. */
-void child_guard_descriptors(void);
 
 #endif

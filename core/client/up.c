@@ -484,7 +484,6 @@ prepare(struct up *up, struct err *e)
 		return err_set(e, ERR_INPUT, "--log-level: '%.40s' is not a level",
 			       opt_get(v, "log-level"));
 	log_open("up", (enum log_level)level);
-	child_guard_descriptors();
 	if (parse_user("user", opt_get(v, "user"), UP_CONTROL_UID, &up->uid[CONTROL],
 		       &up->gid[CONTROL], e) ||
 	    parse_user("node-user", opt_get(v, "node-user"), UP_NODE_UID, &up->uid[NODE],
