@@ -21,6 +21,7 @@
 
 #include "core/base/err.h"
 #include "core/base/fdio.h"
+#include "core/base/probe.h"
 #include "core/base/str.h"
 #include "sandbox/cgroup_driver.h"
 
@@ -174,9 +175,9 @@ probe(struct cgroup_manager *m)
 {
 	const struct cgroup_tree *t = m->unified >= 0 ? &m->trees[m->unified] : NULL;
 
-	m->can_kill = t && !cgroup_disabled("cgroup.kill");
-	m->has_memory_peak = !cgroup_disabled("memory.peak");
-	m->has_pids_peak = !cgroup_disabled("pids.peak");
+	m->can_kill = t && !probe_disabled("cgroup.kill");
+	m->has_memory_peak = !probe_disabled("memory.peak");
+	m->has_pids_peak = !probe_disabled("pids.peak");
 }
 
 struct cgroup_manager *

@@ -115,9 +115,6 @@ int cgroup_host_path(const struct cgroup_host *h, unsigned i, const char *parent
 
 /* ---- cgroup_file.c: control files ---- */
 
-/* Whether PRATAI_DISABLE names the feature. */
-bool cgroup_disabled(const char *feature);
-
 /* Names of controllers, for errors: "memory", ... */
 const char *cgroup_controller_name(unsigned controller);
 

@@ -24,22 +24,6 @@ enum {
 	PROCS_MAX = 1 << 20, /* a hundred thousand processes in one group */
 };
 
-bool
-cgroup_disabled(const char *feature)
-{
-	const char *list = getenv("PRATAI_DISABLE");
-	size_t len = strlen(feature);
-
-	while (list && *list) {
-		size_t n = strcspn(list, ",");
-
-		if (n == len && memcmp(list, feature, n) == 0)
-			return true;
-		list += n + (list[n] == ',');
-	}
-	return false;
-}
-
 const char *
 cgroup_controller_name(unsigned controller)
 {

@@ -21,6 +21,7 @@
 #include "core/base/buf.h"
 #include "core/base/err.h"
 #include "core/base/fdio.h"
+#include "core/base/probe.h"
 #include "core/base/str.h"
 
 enum { PROC_FILE_MAX = 16 << 20 };
@@ -118,7 +119,7 @@ read_mount(struct cgroup_host *h, char *line)
 	v2 = strcmp(type, "cgroup2") == 0;
 	if (!super || (!v2 && strcmp(type, "cgroup") != 0))
 		return;
-	if (v2 && cgroup_disabled("cgroup2"))
+	if (v2 && probe_disabled("cgroup2"))
 		return;
 	if (!v2 && !(controllers = controllers_of(super)))
 		return;
