@@ -70,7 +70,7 @@ const struct opt node_options[] = {
 static const char *const others[] = {
 	"listen", "store", "roles", "node-user", "tls-cert", "tls-key", "token-file",
 	"first-token-file", "events", "dispatch", "collect", "body-memory", "connections",
-	"idle-timeout", "spool", "elasticsearch", "endpoint", NULL,
+	"idle-timeout", "spool", "elasticsearch", "endpoint", "retention", "payload-max", NULL,
 };
 
 static const struct opt_values *
