@@ -115,7 +115,8 @@ void http_conn_waiting(struct http_conn *conn);
 void http_conn_put_off(struct http_conn *conn);
 void http_conn_end(struct http_conn *conn);
 
-/* 0, or -1: *fault is a sentence for the client.  target->text is to be freed. */
+/* 0 and *fault NULL, or -1: *fault is a sentence for the client.  target->text is to be
+ * freed either way. */
 int http_target_parse(struct http_target *target, const char *raw, const char **fault);
 
 /* 0, or -1: it can be kept nowhere (logged). */

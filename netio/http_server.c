@@ -105,7 +105,7 @@ start_discarding(struct http_request *r)
 {
 	r->discarding = true;
 	http_body_drop(r);
-	loop_timer_after(r->conn->deadline, HTTP_DISCARD_SECONDS * NS_PER_S);
+	loop_timer_after(r->conn->deadline, r->server->config.discard_seconds * NS_PER_S);
 }
 
 static void
@@ -346,6 +346,8 @@ http_server_new(struct loop *l, const struct http_server_config *c,
 	TAILQ_INIT(&s->busy);
 	if (!s->config.idle_seconds)
 		s->config.idle_seconds = IDLE_SECONDS;
+	if (!s->config.discard_seconds)
+		s->config.discard_seconds = HTTP_DISCARD_SECONDS;
 	signal(SIGPIPE, SIG_IGN); /* sendfile has no MSG_NOSIGNAL */
 	s->config.spool_fd = fcntl(c->spool_fd, F_DUPFD_CLOEXEC, 3);
 	s->config.listen_fd = fcntl(c->listen_fd, F_DUPFD_CLOEXEC, 3);

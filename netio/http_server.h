@@ -14,7 +14,8 @@
  *   any size.
  *
  * A client that leaves while its request waits for an answer is not noticed before the
- * answer is sent: gone is called then.
+ * answer is sent: gone is called then.  One that leaves in the midst of its request is
+ * noticed after idle_seconds at the latest.
  */
 #ifndef PRATAI_HTTP_SERVER_H
 #define PRATAI_HTTP_SERVER_H
@@ -42,6 +43,7 @@ struct http_server_config {
 	int spool_fd;              /* directory for spooled bodies (O_TMPFILE); duplicated */
 	size_t body_memory_bytes;  /* larger bodies go to the spool */
 	unsigned connections_max;
+	unsigned discard_seconds;  /* 0: HTTP_DISCARD_SECONDS */
 	unsigned idle_seconds;     /* without progress, while not waiting for our answer; 0: 60 */
 };
 
@@ -50,7 +52,7 @@ struct http_server_config {
  *
  * begin: the headers are there.  Returns the most bytes the body may have (0: none).
  * It may answer at once with http_reply (no token, wrong path): the body is then read
- * and thrown away (at most HTTP_DISCARD_MAX or HTTP_DISCARD_SECONDS: then the answer is
+ * and thrown away (at most HTTP_DISCARD_MAX bytes or discard_seconds: then the answer is
  * sent as far as the socket takes it, and the connection ends) before the answer is sent,
  * unless the client said `Expect: 100-continue`, which gets the answer in place of a "100".
  *

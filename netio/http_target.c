@@ -113,7 +113,10 @@ http_target_parse(struct http_target *t, const char *raw, const char **fault)
 		*fault = "the path has a malformed escape, a control character or is not UTF-8";
 		return -1;
 	}
-	return parse_query(t, query, fault);
+	if (parse_query(t, query, fault) < 0)
+		return -1;
+	*fault = NULL;
+	return 0;
 }
 
 const char *
