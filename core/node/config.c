@@ -297,17 +297,18 @@ read_capacity(struct node_config *c, struct err *e)
 static int
 read_all(struct node_config *c, struct err *e)
 {
-	const char *level = opt_get(values(c), "log-level");
+	const char *level = opt_get(values(c), "log-level"), *join = opt_get(values(c), "join");
 
-	c->join = opt_get(values(c), "join");
 	c->cgroup_root = opt_get(values(c), "cgroup-root");
 	c->with_parent = opt_given(values(c), "with-parent");
 	c->log_level = log_level_parse(level);
 	if (c->log_level < 0)
 		return wrong(e, "log-level", level, "error, warning, info or debug");
-	if ((!str_starts(c->join, "http://") && !str_starts(c->join, "https://")) ||
-	    strlen(c->join) > 1024)
-		return wrong(e, "join", c->join, "an http:// or https:// URL");
+	if ((!str_starts(join, "http://") && !str_starts(join, "https://")) ||
+	    str_copy(c->join, sizeof c->join, join))
+		return wrong(e, "join", join, "an http:// or https:// URL");
+	for (size_t n = strlen(c->join); c->join[n - 1] == '/'; n--)
+		c->join[n - 1] = '\0';
 	if (c->cgroup_root && *c->cgroup_root != '/')
 		return wrong(e, "cgroup-root", c->cgroup_root, "an absolute path");
 	if (read_capacity(c, e) || read_user(c, e) || read_name(c, e) ||

@@ -14,12 +14,12 @@
 
 struct err;
 
-enum { NODE_INSTANCE_MAX = 17, NODE_TOKEN_MAX = 257 };
+enum { NODE_INSTANCE_MAX = 17, NODE_TOKEN_MAX = 257, NODE_URL_MAX = 1024 };
 
 struct node_config {
 	struct opt_values values; /* what the strings below are in */
 	char state[PATH_MAX], runtimes[PATH_MAX]; /* absolute, no links */
-	const char *join;
+	char join[NODE_URL_MAX]; /* without a slash at its end */
 	char token[NODE_TOKEN_MAX];
 	char name[EVENT_NODE_MAX];
 	char instance[NODE_INSTANCE_MAX];

@@ -119,8 +119,12 @@ start_as_root(struct program *p, struct err *e)
 	if (!p->runtimes)
 		return -1;
 	spawner.store_fd = p->state_fd;
-	if (spawner_start(&spawner, &p->spawner, e))
+	if (spawner_start(&spawner, &p->spawner, e)) {
+		p->spawner = (struct spawner){ .fd = -1, .pidfd = -1 };
 		return err_wrap(e, "spawner");
+	}
+	/* Not before: sandboxes have the usual way. */
+	signal(SIGPIPE, SIG_IGN);
 	return privileges_drop(c->user, c->group, c->with_parent ? p->parent : 0, e);
 }
 
@@ -209,7 +213,7 @@ end_spawner(struct program *p)
 {
 	struct pollfd end = { .fd = p->spawner.pidfd, .events = POLLIN };
 
-	if (p->spawner.pid <= 0)
+	if (p->spawner.pidfd < 0)
 		return;
 	fd_close(&p->spawner.fd);
 	if (poll(&end, 1, SPAWNER_END_MS) == 1)
