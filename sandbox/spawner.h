@@ -29,7 +29,9 @@ enum {
 };
 
 struct spawner_config {
-	int store_fd;          /* the layer store: <store>/layers/sha256/<hex>/ are layers */
+	int store_fd;          /* the layer store: <store>/layers/sha256/<hex>/ are layers, and
+				* <store>/host/root, made by the caller (host_prepare), is the
+				* host image's root */
 	const char *runtimes;  /* directory of runtimes/<name>/layer, put above the image */
 	const char *instance;  /* [a-z0-9]{1,16}: names the cgroups; swept at start and end */
 	const char *cgroup_root; /* NULL: below the cgroup of the caller */
@@ -95,7 +97,7 @@ enum spawn_reason {
 	SPAWN_REASON_COUNT
 };
 
-enum { SPAWN_STEPS_MAX = 24 };
+enum { SPAWN_STEPS_MAX = 32 };
 
 struct spawn_result {
 	uint64_t tag;

@@ -1,0 +1,34 @@
+/*
+ * What builds need of the operator's settings: pip's configuration, proxies, certificates.
+ *
+ * Read once, from root's environment and files, when the spawner starts.  Only sandboxes
+ * that may use the machine's network get it: variables, and files and directories that
+ * the settings name, read-only.  Credentials in an index's or a proxy's URL are thereby
+ * seen by what pip runs: that is what they are for.
+ */
+#ifndef PRATAI_SANDBOX_BUILD_ENV_H
+#define PRATAI_SANDBOX_BUILD_ENV_H
+
+#include <stddef.h>
+
+struct err;
+
+enum { BUILD_ENV_VARS = 96, BUILD_ENV_BINDS = 32 };
+
+struct build_env {
+	char *vars[BUILD_ENV_VARS + 1]; /* NAME=value, NULL-ended */
+	size_t var_count;
+	struct {
+		char *source; /* absolute, on the machine; no links */
+		char *target; /* absolute, in the sandbox */
+	} binds[BUILD_ENV_BINDS];
+	size_t bind_count;
+};
+
+/* environment: NULL-ended; home: of the operator ("/root"), or NULL; etc: "/etc".  What is
+ * missing or too much is left out; -1 only when memory runs out. */
+int build_env_collect(struct build_env *b, char *const *environment, const char *home,
+		      const char *etc, struct err *e);
+void build_env_free(struct build_env *b);
+
+#endif

@@ -1,0 +1,244 @@
+/*
+ * Making the spawner small: what a process that stays root may see and do.
+ *
+ * Mounts: its root is a tmpfs with the store, the runtimes, /usr (host image), what builds
+ * were promised (/build/N), and /proc of its own pid namespace; all but /proc read-only.
+ * Few mounts also make every sandbox's copy of the mount namespace cheap.  The cgroup
+ * directories are descriptors by then.
+ *
+ * Powers, and what each is for:
+ *   SYS_ADMIN       namespaces, mounts, setns, writing id maps
+ *   SETUID, SETGID  id maps of a range
+ *   MKNOD           the devices of a sandbox's /dev
+ *   DAC_OVERRIDE    layers below directories of the driver's; the instance's cgroup, whose
+ *                   parent may be mode 0555 (the top of a v1 hierarchy)
+ *   CHOWN           only where older kernels make the caller mount the root: premount
+ *   KILL            sandboxes, by pidfd, under ids that are not ours
+ *   NET_ADMIN       loopback of network namespaces (the filler's)
+ *   SYS_RESOURCE    where root has it: an oom_score_adj that the sandbox cannot lower
+ *   SETPCAP         to give up others in what is forked
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/base/fdio.h"
+#include "core/base/log.h"
+#include "core/base/probe.h"
+#include "core/base/caps.h"
+#include "sandbox/cgroup.h"
+#include "sandbox/sandbox.h"
+#include "sandbox/spawner_process.h"
+#include "sandbox/tree.h"
+#include "sandbox/wire.h"
+
+#define SAFE (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+
+/* Where the descriptors of the setup go; the rest is closed. */
+enum { DRIVER_FD = 3, READY_FD, STORE_FD, HOST_NETNS_FD, FIRST_FREE_FD };
+
+/*
+ * stderr stays, for the log.  Everything that the driver's process had open goes: this
+ * process outlives nothing of it.
+ */
+static int
+take_descriptors(struct spawner_inside *in, int *store, struct err *e)
+{
+	int from[] = { in->driver, in->ready, in->store, in->host_netns };
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int i = 0; i < 4; i++)
+		if (from[i] >= 0 && (from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 16)) < 0)
+			return err_sys(e, ERR_NODE, "take over descriptors");
+	for (int i = 0; i < 4; i++)
+		if (from[i] >= 0 && dup3(from[i], DRIVER_FD + i, O_CLOEXEC) < 0)
+			return err_sys(e, ERR_NODE, "take over descriptors");
+	in->driver = DRIVER_FD;
+	in->ready = READY_FD;
+	*store = STORE_FD;
+	if (in->host_netns >= 0)
+		in->host_netns = HOST_NETNS_FD;
+	else
+		close(HOST_NETNS_FD);
+	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || close_range(FIRST_FREE_FD, ~0u, 0))
+		return err_sys(e, ERR_NODE, "close what is not the spawner's");
+	in->own_netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	return in->own_netns < 0 ? err_sys(e, ERR_NODE, "open the own network namespace") : 0;
+}
+
+static int
+take_cgroups(struct spawner_inside *in, struct err *e)
+{
+	/* All three will be asked for; the numbers do not matter. */
+	static const struct cgroup_limits need = { .memory_bytes = 1 << 20, .pids = 1,
+						   .cpu_millis = 1000 };
+	char number[16];
+	int swept;
+
+	in->cgroups = cgroup_manager_new(in->config->instance, in->config->cgroup_root, &need, e);
+	if (!in->cgroups)
+		return -1;
+	swept = cgroup_sweep(in->cgroups, e);
+	if (swept < 0)
+		return -1;
+	if (swept > 0) {
+		snprintf(number, sizeof number, "%d", swept);
+		log_info("removed what an earlier spawner left", "cgroups", number, NULL);
+	}
+	return 0;
+}
+
+/* ---- Mounts ---- */
+
+/* A copy of what path names, or the detached tree when that is not -1, at name below the
+ * new root, with what is mounted below it. */
+static int
+place(int root, const char *name, int detached, const char *path, struct err *e)
+{
+	CLEAN_FD int tree = detached >= 0 ? fcntl(detached, F_DUPFD_CLOEXEC, 3)
+					  : tree_clone(AT_FDCWD, path, true);
+	struct stat st;
+
+	if (tree < 0 || fstat(tree, &st) || tree_restrict(tree, SAFE | MOUNT_ATTR_RDONLY, true))
+		return err_sys(e, ERR_NODE, "copy the mount of %s", path);
+	if (S_ISDIR(st.st_mode) ? mkdirat(root, name, 0755) : mknodat(root, name, S_IFREG | 0444, 0))
+		return err_sys(e, ERR_NODE, "make %s in the spawner's root", name);
+	if (tree_attach_at(tree, root, name))
+		return err_sys(e, ERR_NODE, "mount %s in the spawner's root", name);
+	return 0;
+}
+
+static int
+place_build(const struct spawner_inside *in, int root, struct err *e)
+{
+	char name[32];
+
+	if (mkdirat(root, "build", 0755))
+		return err_sys(e, ERR_NODE, "make build in the spawner's root");
+	for (size_t i = 0; i < in->build.bind_count; i++) {
+		snprintf(name, sizeof name, "build/%zu", i);
+		if (place(root, name, -1, in->build.binds[i].source, e))
+			return -1;
+	}
+	return 0;
+}
+
+static int
+place_proc(int root, struct err *e)
+{
+	static const char *const none[] = { NULL };
+	CLEAN_FD int proc = tree_new("proc", none, SAFE | MOUNT_ATTR_NOEXEC);
+
+	if (proc < 0 || mkdirat(root, "proc", 0555) || tree_attach_at(proc, root, "proc"))
+		return err_sys(e, ERR_NODE, "mount the spawner's /proc");
+	return 0;
+}
+
+static int
+enter_root(int root, struct err *e)
+{
+	if (fchdir(root) || syscall(SYS_pivot_root, ".", "."))
+		return err_sys(e, ERR_NODE, "enter the spawner's root");
+	/* The old root is on top of the new one, and the new one's first place on top of it. */
+	if (umount2(".", MNT_DETACH) || chdir("/"))
+		return err_sys(e, ERR_NODE, "take the machine's root away");
+	return 0;
+}
+
+static int
+take_mounts(struct spawner_inside *in, int store, struct err *e)
+{
+	static const char *const options[] = { "mode", "0755", "size", "1m", NULL };
+	CLEAN_FD int root = -1;
+
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return err_sys(e, ERR_NODE, "make the mounts private");
+	root = tree_new("tmpfs", options, SAFE);
+	if (root < 0 || tree_attach_at(root, AT_FDCWD, "/"))
+		return err_sys(e, ERR_NODE, "mount the spawner's root");
+	if (place(root, "store", store, "the store", e) || place(root, "runtimes", -1, in->config->runtimes, e) ||
+	    place(root, "usr", -1, "/usr", e) || place_build(in, root, e) || place_proc(root, e))
+		return -1;
+	if (enter_root(root, e))
+		return -1;
+	in->store = open("/store", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	in->runtimes = open("/runtimes", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (in->store < 0 || in->runtimes < 0)
+		return err_sys(e, ERR_NODE, "open the store");
+	return 0;
+}
+
+static int
+check_host_image(const struct spawner_inside *in, struct err *e)
+{
+	struct sandbox_tree host = { .at = in->store, .path = "host/root", .strict = true };
+	CLEAN_FD int fd = tree_open(&host);
+
+	return fd < 0 ? err_sys(e, ERR_NODE, "the host image below the store (host/root)") : 0;
+}
+
+/* ---- Powers ---- */
+
+static int
+drop_powers(struct err *e)
+{
+	static const unsigned char keep[] = {
+		CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID, CAP_MKNOD, CAP_DAC_OVERRIDE,
+		CAP_KILL, CAP_NET_ADMIN, CAP_SYS_RESOURCE, CAP_SETPCAP,
+	};
+	uint64_t mask = 0;
+
+	for (size_t i = 0; i < sizeof keep; i++)
+		mask |= 1ull << keep[i];
+	if (!probe_has(PROBE_TMPFS_XATTR))
+		mask |= 1ull << CAP_CHOWN;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return err_sys(e, ERR_NODE, "forbid new privileges");
+	return caps_keep(mask, e);
+}
+
+static void
+reset_signals(void)
+{
+	sigset_t none;
+
+	for (int sig = 1; sig < 32; sig++)
+		if (sig != SIGKILL && sig != SIGSTOP)
+			signal(sig, SIG_DFL);
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+int
+spawner_setup(struct spawner_inside *in, struct err *e)
+{
+	int store;
+
+	reset_signals();
+	prctl(PR_SET_NAME, "pratai-spawner");
+	/* The starter may be gone already; the loop sees that by the end of the socket. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL))
+		return err_sys(e, ERR_NODE, "ask for a death signal");
+	if (take_descriptors(in, &store, e))
+		return -1;
+	umask(0);
+	/* The machine's paths, while they can be seen. */
+	if (in->host_netns >= 0 && build_env_collect(&in->build, environ, getenv("HOME"), "/etc", e))
+		return -1;
+	if (take_cgroups(in, e) || take_mounts(in, store, e) || check_host_image(in, e))
+		return -1;
+	if (netpool_start(&in->nets, e))
+		return -1;
+	return drop_powers(e);
+}

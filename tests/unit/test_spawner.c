@@ -1,0 +1,570 @@
+/*
+ * The spawner for real: started as root with a store of our own, asked by its interface,
+ * killed, lied to.  Each test ends with the same cgroups, processes and descriptors as it
+ * found.  With --bench N it prints the time from request to result of a static program.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/base/buf.h"
+#include "core/base/clock.h"
+#include "core/base/err.h"
+#include "core/base/fdio.h"
+#include "rootfs/host.h"
+#include "sandbox/spawner.h"
+#include "sandbox/wire.h"
+
+#define MIB (1ull << 20)
+enum { WAIT_MS = 10000, UID_BASE = 0x78000000, SLOTS = 8 };
+
+static char dir[] = "/tmp/test_spawner.XXXXXX", instance[17], runtimes[64];
+static int store;
+static struct spawner sp;
+static struct err e;
+
+static void
+start(void)
+{
+	struct spawner_config c = {
+		.store_fd = store, .runtimes = runtimes, .instance = instance,
+		.uid_base = UID_BASE, .slots = SLOTS, .memory_max_bytes = 512 * MIB,
+		.tmp_max_bytes = 512 * MIB, .build_network = true,
+	};
+
+	if (spawner_start(&c, &sp, &e))
+		fail_msg("spawner_start: %s", e.text);
+}
+
+static unsigned
+count_glob(const char *pattern)
+{
+	glob_t g;
+	unsigned n = glob(pattern, 0, NULL, &g) ? 0 : (unsigned)g.gl_pathc;
+
+	if (n)
+		globfree(&g);
+	return n;
+}
+
+/* Groups of our instance, in whatever hierarchies there are. */
+static unsigned
+count_groups(void)
+{
+	char pattern[128];
+	unsigned n = 0;
+	static const char *const depth[] = { "", "*/", "*/*/", "*/*/*/" };
+
+	for (size_t i = 0; i < 4; i++) {
+		snprintf(pattern, sizeof pattern, "/sys/fs/cgroup/%spratai-%s", depth[i], instance);
+		n += count_glob(pattern);
+	}
+	return n;
+}
+
+static void
+stop(void)
+{
+	int status;
+
+	close(sp.fd);
+	assert_int_equal(waitpid(sp.pid, &status, 0), sp.pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	close(sp.pidfd);
+	assert_int_equal(count_groups(), 0);
+}
+
+static int
+one_layer(void **state)
+{
+	(void)state;
+	start();
+	return 0;
+}
+
+static int
+stop_it(void **state)
+{
+	(void)state;
+	stop();
+	return 0;
+}
+
+static const char *const envp[] = { "PATH=/usr/bin:/bin", "SECRET=kept", NULL };
+
+static struct spawn_request
+request(uint64_t tag, const char *const *argv)
+{
+	struct spawn_request r = {
+		.tag = tag, .image = "host", .argv = argv, .envp = envp, .workdir = "/tmp",
+		.memory_bytes = 64 * MIB, .tmp_bytes = 16 * MIB, .timeout_ns = 5 * NS_PER_S,
+		.cpu_millis = 1000, .pids = 64, .stdio = { -1, -1, -1 }, .channel = -1,
+	};
+
+	return r;
+}
+
+static void
+result(struct spawn_result *r)
+{
+	struct pollfd p = { .fd = sp.fd, .events = POLLIN };
+	int rc;
+
+	while ((rc = spawner_result(&sp, r, &e)) == 0)
+		assert_int_equal(poll(&p, 1, WAIT_MS), 1);
+	if (rc < 0)
+		fail_msg("spawner_result: %s", e.text);
+}
+
+static void
+ask(const struct spawn_request *r)
+{
+	if (spawner_request(&sp, r, &e))
+		fail_msg("spawner_request: %s", e.text);
+}
+
+/* Runs sh -c script; what it wrote to stdout. */
+static struct spawn_result
+run(struct spawn_request r, const char *script, char *out, size_t size)
+{
+	const char *argv[] = { "/bin/sh", "-c", script, NULL };
+	struct spawn_result res;
+	int fds[2];
+	ssize_t n;
+
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	r.argv = argv;
+	r.stdio[1] = r.stdio[2] = fds[1];
+	ask(&r);
+	close(fds[1]);
+	n = fd_read_all(fds[0], out, size - 1);
+	assert_true(n >= 0);
+	out[n] = '\0';
+	close(fds[0]);
+	result(&res);
+	return res;
+}
+
+static void
+test_runs_a_command(void **state)
+{
+	char out[4096];
+	struct spawn_result r = run(request(7, NULL), "id; echo $SECRET; pwd; exit 3", out, sizeof out);
+
+	(void)state;
+	assert_int_equal(r.tag, 7);
+	assert_int_equal(r.reason, SPAWN_EXITED);
+	assert_int_equal(r.code, 3);
+	assert_non_null(strstr(out, "uid=1000(pratai) gid=1000(pratai) groups=1000(pratai)\n"));
+	assert_non_null(strstr(out, "kept\n/tmp\n"));
+	assert_true(r.wall_ns > 0 && r.cpu_ns > 0 && r.setup_us > 0 && r.step_count > 10);
+	assert_true(r.memory_peak_bytes > 0 && r.memory_peak_bytes < 64 * MIB);
+}
+
+static void
+test_channel_is_three_and_nothing_else(void **state)
+{
+	int pair[2];
+	char out[256], byte = 0;
+	struct spawn_request r = request(1, NULL);
+	struct spawn_result res;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	r.channel = pair[1];
+	/* ls has its directory open as a descriptor of its own: 4. */
+	res = run(r, "printf x >&3; exec ls /proc/self/fd", out, sizeof out);
+	assert_int_equal(res.code, 0);
+	assert_string_equal(out, "0\n1\n2\n3\n4\n");
+	assert_int_equal(read(pair[0], &byte, 1), 1);
+	assert_int_equal(byte, 'x');
+	close(pair[0]);
+	close(pair[1]);
+	res = run(request(2, NULL), "exec ls /proc/self/fd", out, sizeof out);
+	assert_string_equal(out, "0\n1\n2\n3\n");
+}
+
+static void
+test_layers_and_runtime(void **state)
+{
+	static const char digest[] = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+	struct spawn_request r = request(1, NULL);
+	char out[256];
+	struct spawn_result res;
+
+	(void)state;
+	r.layers[r.layer_count++] = digest;
+	r.runtime = "test1";
+	res = run(r, "cat /function/code /opt/runtime; echo changed 2>/dev/null >/function/code || echo no",
+		  out, sizeof out);
+	assert_int_equal(res.code, 0);
+	assert_string_equal(out, "from the layer\nfrom the runtime\nno\n");
+	r.layers[0] = "ff112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+	res = run(r, "true", out, sizeof out);
+	assert_int_equal(res.reason, SPAWN_SETUP_FAILED);
+	assert_string_equal(res.step, "trees");
+}
+
+static void
+test_reasons(void **state)
+{
+	struct spawn_request r = request(1, NULL);
+	char out[256];
+	struct spawn_result res;
+	uint64_t start_ns;
+	const char *missing[] = { "/nonexistent", NULL };
+
+	(void)state;
+	res = run(r, "kill -9 $$", out, sizeof out);
+	assert_int_equal(res.reason, SPAWN_SIGNALED);
+	assert_int_equal(res.code, SIGKILL);
+
+	r.timeout_ns = 200 * NS_PER_MS;
+	start_ns = clock_mono_ns();
+	res = run(r, "setsid sleep 30 & sleep 30", out, sizeof out);
+	assert_int_equal(res.reason, SPAWN_TIMEOUT);
+	assert_true(clock_mono_ns() - start_ns < 2 * NS_PER_S);
+
+	r.timeout_ns = 20 * NS_PER_S;
+	res = run(r, "head -c 200m /dev/zero | tail -c 199m >/dev/null; exit 0", out, sizeof out);
+	assert_int_equal(res.reason, SPAWN_MEMORY_EXCEEDED);
+	r.tmp_bytes = 256 * MIB;
+	res = run(r, "head -c 100m /dev/zero >/tmp/x; exit 0", out, sizeof out);
+	assert_int_equal(res.reason, SPAWN_MEMORY_EXCEEDED);
+
+	r.argv = missing;
+	ask(&r);
+	result(&res);
+	assert_int_equal(res.reason, SPAWN_SETUP_FAILED);
+	assert_string_equal(res.step, "exec");
+	assert_int_equal(res.err_class, ERR_INPUT);
+}
+
+static void
+test_kills_when_told(void **state)
+{
+	const char *argv[] = { "/bin/sleep", "30", NULL };
+	struct spawn_request r = request(5, argv);
+	struct spawn_result res;
+
+	(void)state;
+	ask(&r);
+	assert_int_equal(spawner_kill(&sp, 6, SPAWN_KILL_OUTPUT, &e), 0);
+	assert_int_equal(spawner_kill(&sp, 5, SPAWN_KILL_CANCELLED, &e), 0);
+	result(&res);
+	assert_int_equal(res.tag, 5);
+	assert_int_equal(res.reason, SPAWN_CANCELLED);
+	r.tag = 8;
+	ask(&r);
+	assert_int_equal(spawner_kill(&sp, 8, SPAWN_KILL_OUTPUT, &e), 0);
+	result(&res);
+	assert_int_equal(res.reason, SPAWN_OUTPUT_EXCEEDED);
+}
+
+/* All slots at once, and then again: each has ids of its own. */
+static void
+test_all_slots(void **state)
+{
+	static const char script[] = "cut -c11-21 /proc/self/uid_map; read x";
+	const char *argv[] = { "/bin/sh", "-c", script, NULL };
+	char out[SLOTS][64];
+	struct spawn_result res;
+
+	(void)state;
+	for (int round = 0; round < 3; round++) {
+		int in[2], fds[SLOTS][2];
+		uint64_t seen = 0;
+
+		assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+		for (int i = 0; i < SLOTS; i++) {
+			struct spawn_request r = request((uint64_t)i, argv);
+
+			assert_int_equal(pipe2(fds[i], O_CLOEXEC), 0);
+			r.stdio[0] = in[0];
+			r.stdio[1] = fds[i][1];
+			ask(&r);
+			close(fds[i][1]);
+		}
+		for (int i = 0; i < SLOTS; i++) {
+			ssize_t n = read(fds[i][0], out[i], sizeof out[i] - 1);
+
+			assert_true(n > 0);
+			out[i][n] = '\0';
+			for (int k = 0; k < i; k++)
+				assert_string_not_equal(out[i], out[k]);
+		}
+		close(in[0]);
+		close(in[1]);
+		for (int i = 0; i < SLOTS; i++) {
+			result(&res);
+			assert_int_equal(res.reason, SPAWN_EXITED);
+			seen |= 1ull << res.tag;
+			close(fds[i][0]);
+		}
+		assert_int_equal(seen, (1ull << SLOTS) - 1);
+	}
+}
+
+static void
+test_network(void **state)
+{
+	struct spawn_request r = request(1, NULL);
+	char out[8192];
+
+	(void)state;
+	run(r, "cat /proc/net/dev | tail -n +3 | cut -d: -f1 | tr -d ' '; cat /etc/resolv.conf; env | grep -c ^PIP_",
+	    out, sizeof out);
+	assert_string_equal(out, "lo\n0\n");
+	r.network = SPAWN_NET_HOST;
+	run(r, "cat /etc/resolv.conf; env", out, sizeof out);
+	assert_non_null(strstr(out, "nameserver"));
+	assert_non_null(strstr(out, "PIP_TEST_UNIT=1"));
+}
+
+static bool
+is_alive(pid_t pid)
+{
+	return kill(pid, 0) == 0;
+}
+
+/* A process of the machine that runs marker; 0: none. */
+static pid_t
+find_process(const char *marker)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *d;
+	pid_t found = 0;
+
+	while (!found && (d = readdir(proc))) {
+		char path[300], line[256];
+		int fd;
+		ssize_t n;
+
+		snprintf(path, sizeof path, "/proc/%s/cmdline", d->d_name);
+		if (d->d_name[0] < '1' || d->d_name[0] > '9' || (fd = open(path, O_RDONLY)) < 0)
+			continue;
+		n = read(fd, line, sizeof line);
+		close(fd);
+		if (n > 0 && memmem(line, (size_t)n, marker, strlen(marker)))
+			found = atoi(d->d_name);
+	}
+	closedir(proc);
+	return found;
+}
+
+static void
+wait_for(bool there, const char *marker)
+{
+	uint64_t end = clock_mono_ns() + WAIT_MS * NS_PER_MS;
+
+	while (!!find_process(marker) != there && clock_mono_ns() < end)
+		usleep(1000);
+	assert_int_equal(!!find_process(marker), there);
+}
+
+/* Its death ends its sandboxes, and the next one cleans up. */
+static void
+test_killed_spawner(void **state)
+{
+	const char *argv[] = { "/bin/sh", "-c", "setsid sleep 4242.17 & sleep 4242.17", NULL };
+	struct spawn_request r = request(1, argv);
+	int status;
+
+	(void)state;
+	start();
+	ask(&r);
+	wait_for(true, "4242.17");
+	assert_true(is_alive(sp.pid));
+	kill(sp.pid, SIGKILL);
+	waitpid(sp.pid, &status, 0);
+	wait_for(false, "4242.17");
+	close(sp.fd);
+	close(sp.pidfd);
+	assert_true(count_groups() > 0);
+	start();
+	stop();
+}
+
+static void
+test_driver_goes(void **state)
+{
+	const char *argv[] = { "/bin/sleep", "4242.18", NULL };
+	struct spawn_request r = request(1, argv);
+
+	(void)state;
+	start();
+	ask(&r);
+	wait_for(true, "4242.18");
+	stop();
+	assert_int_equal(find_process("4242.18"), 0);
+}
+
+/* Sends bytes as they are; the spawner must end and say nothing. */
+static void
+expect_end(const void *data, size_t len)
+{
+	struct pollfd p = { .fd = sp.fd, .events = POLLIN };
+	struct spawn_result res;
+	int status;
+
+	start();
+	p.fd = sp.fd;
+	assert_int_equal(send(sp.fd, data, len, 0), len);
+	assert_int_equal(poll(&p, 1, WAIT_MS), 1);
+	assert_int_equal(spawner_result(&sp, &res, &e), -1);
+	waitpid(sp.pid, &status, 0);
+	assert_true(WIFEXITED(status));
+	close(sp.fd);
+	close(sp.pidfd);
+	assert_int_equal(count_groups(), 0);
+}
+
+static void
+test_malformed(void **state)
+{
+	struct wire_request w = { 0 };
+	struct wire_kill k = { .why = 77 };
+
+	(void)state;
+	expect_end("x", 1);
+	wire_head_set(&w.head, WIRE_REQUEST);
+	expect_end(&w, sizeof w);
+	wire_head_set(&k.head, WIRE_KILL);
+	expect_end(&k, sizeof k);
+}
+
+/* ---- The world around ---- */
+
+static void
+put_file(const char *path, const char *text)
+{
+	char parent[256];
+
+	snprintf(parent, sizeof parent, "%.*s", (int)(strrchr(path, '/') - path), path);
+	assert_int_equal(dir_make(store, parent, 0755, &e), 0);
+	assert_int_equal(file_replace(store, path, 0644, text, strlen(text), &e), 0);
+}
+
+static int
+set_up(void **state)
+{
+	(void)state;
+	umask(022);
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(chmod(dir, 0755), 0);
+	store = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	snprintf(instance, sizeof instance, "t%d", (int)getpid());
+	snprintf(runtimes, sizeof runtimes, "%s/runtimes", dir);
+	put_file("layers/sha256/00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff/"
+		 "function/code", "from the layer\n");
+	put_file("runtimes/test1/layer/opt/runtime", "from the runtime\n");
+	setenv("PIP_TEST_UNIT", "1", 1);
+	if (host_prepare(store, &e))
+		fail_msg("host_prepare: %s", e.text);
+	return 0;
+}
+
+static int
+tear_down(void **state)
+{
+	(void)state;
+	close(store);
+	return dir_remove(AT_FDCWD, dir, &e);
+}
+
+static int
+compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void
+bench(unsigned n)
+{
+	const char *argv[] = { access("/usr/bin/busybox", X_OK) ? "/bin/true" : "/usr/bin/busybox", "true",
+			       NULL };
+	uint64_t *ns = calloc(n, sizeof *ns), *setup = calloc(n, sizeof *setup);
+	struct spawn_result r;
+	struct {
+		char name[24];
+		uint64_t us;
+	} steps[SPAWN_STEPS_MAX] = { 0 };
+
+	set_up(NULL);
+	start();
+	for (unsigned i = 0; i < n + 20; i++) {
+		struct spawn_request q = request(i, argv);
+		uint64_t t = clock_mono_ns();
+
+		ask(&q);
+		result(&r);
+		if (r.reason != SPAWN_EXITED)
+			printf("reason %d %s\n", (int)r.reason, r.text);
+		usleep(3000);
+		if (i < 20)
+			continue;
+		ns[i - 20] = clock_mono_ns() - t - 3000000;
+		setup[i - 20] = r.setup_us;
+		for (unsigned k = 0; k < r.step_count; k++) {
+			memcpy(steps[k].name, r.steps[k].name, sizeof steps[k].name);
+			steps[k].us += r.steps[k].us;
+		}
+	}
+	qsort(ns, n, sizeof *ns, compare);
+	qsort(setup, n, sizeof *setup, compare);
+	printf("request to result p50 %.2f ms p99 %.2f ms; setup p50 %llu us\n", (double)ns[n / 2] / 1e6,
+	       (double)ns[n * 99 / 100] / 1e6, (unsigned long long)setup[n / 2]);
+	for (unsigned k = 0; k < r.step_count; k++)
+		printf("  %-10s %6.1f us\n", steps[k].name, (double)steps[k].us / n);
+	stop();
+	tear_down(NULL);
+	free(ns);
+	free(setup);
+}
+
+int
+main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_runs_a_command, one_layer, stop_it),
+		cmocka_unit_test_setup_teardown(test_channel_is_three_and_nothing_else, one_layer, stop_it),
+		cmocka_unit_test_setup_teardown(test_layers_and_runtime, one_layer, stop_it),
+		cmocka_unit_test_setup_teardown(test_reasons, one_layer, stop_it),
+		cmocka_unit_test_setup_teardown(test_kills_when_told, one_layer, stop_it),
+		cmocka_unit_test_setup_teardown(test_all_slots, one_layer, stop_it),
+		cmocka_unit_test_setup_teardown(test_network, one_layer, stop_it),
+		cmocka_unit_test(test_killed_spawner),
+		cmocka_unit_test(test_driver_goes),
+		cmocka_unit_test(test_malformed),
+	};
+
+	if (geteuid() != 0) {
+		printf("[  SKIPPED ] the spawner: not root\n");
+		return 0;
+	}
+	if (argc == 3 && !strcmp(argv[1], "--bench")) {
+		bench((unsigned)atoi(argv[2]));
+		return 0;
+	}
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
