@@ -124,6 +124,7 @@ install: all
 	ln -sf ../lib/pratai/pratai-control ../lib/pratai/pratai-node $(sbin_dir)
 	rm -rf $(lib_dir)/runtimes
 	cp -R $(B)/runtimes $(lib_dir)/runtimes
+	rm -f $(lib_dir)/runtimes/*/.staged
 	chmod -R u=rwX,go=rX $(lib_dir)/runtimes
 	for m in $(manuals); do \
 		install -D -m 0644 $$m $(man_dir)/man$${m##*.}/$${m##*/} || exit 1; done
