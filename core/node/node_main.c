@@ -35,6 +35,8 @@
 #include "netio/http_client.h"
 #include "netio/loop.h"
 #include "netio/mq.h"
+#include "rootfs/host.h"
+#include "rootfs/host.h"
 
 enum { SPAWNER_END_MS = 3000, TMP_MIN_MIB = 1024 };
 
@@ -113,12 +115,14 @@ start_as_root(struct program *p, struct err *e)
 		return err_set(e, ERR_NODE, "must be started as root: it makes sandboxes");
 	if (chdir("/") || privileges_raise_files(e))
 		return e->cls ? -1 : err_sys(e, ERR_NODE, "chdir /");
-	if (open_state(p, e))
+	if (open_state(p, e) || host_prepare(p->state_fd, e))
 		return -1;
 	p->runtimes = runtimes_load(c->runtimes, e);
 	if (!p->runtimes)
 		return -1;
 	spawner.store_fd = p->state_fd;
+	if (host_prepare(p->state_fd, e))
+		return -1;
 	if (spawner_start(&spawner, &p->spawner, e)) {
 		p->spawner = (struct spawner){ .fd = -1, .pidfd = -1 };
 		return err_wrap(e, "spawner");
