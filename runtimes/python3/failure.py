@@ -64,7 +64,7 @@ def cut_end(text, limit):
     if len(data) <= limit:
         return text
     mark = " [%d bytes in all]" % len(data)
-    if limit < 2 * len(mark):
+    if limit < 1024:
         mark = ""
     return data[:limit - len(mark)].decode("utf-8", "ignore") + mark
 

@@ -34,7 +34,7 @@ def install(function, scratch, timeout_s, say):
         raise Failure("RequirementsFailed", "pip did not finish within %d seconds" % timeout_s)
     if code != 0:
         raise Failure("RequirementsFailed", "pip could not install requirements.txt: " + (
-            reason or "it ended with %s" % ("signal %d" % -code if code < 0 else "status %d" % code)))
+            reason or "it ended with %s %d" % ("signal" if code < 0 else "status", abs(code))))
     return target
 
 
