@@ -89,10 +89,10 @@ free_call(struct http_call *call)
 static void
 explain_timeout(const struct http_call *call, struct err *e)
 {
-	curl_off_t connect_us = 0;
+	long sent = 0;
 
-	curl_easy_getinfo(call->easy, CURLINFO_CONNECT_TIME_T, &connect_us);
-	err_set(e, ERR_AGAIN, connect_us ? "%s did not answer in time" : "cannot reach %s: no answer",
+	curl_easy_getinfo(call->easy, CURLINFO_REQUEST_SIZE, &sent);
+	err_set(e, ERR_AGAIN, sent ? "%s did not answer in time" : "cannot reach %s: no answer",
 		call->peer);
 }
 

@@ -270,12 +270,16 @@ listen_somewhere(int *port)
 	return fd;
 }
 
-/* fds_max: what the server may open; 0: as it is. */
+/* before runs in the server's process first.  SIGTERM waits until its loop takes it. */
 static inline void
 site_start(struct http_server_config config, void (*before)(void))
 {
 	int fd = listen_somewhere(&site_port);
+	sigset_t term;
 
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	sigprocmask(SIG_BLOCK, &term, NULL);
 	fflush(NULL);
 	site_pid = fork();
 	if (!site_pid) {
@@ -283,6 +287,7 @@ site_start(struct http_server_config config, void (*before)(void))
 			before();
 		site_run(fd, config);
 	}
+	sigprocmask(SIG_UNBLOCK, &term, NULL);
 	close(fd);
 }
 
