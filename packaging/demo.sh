@@ -34,7 +34,18 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 
 title() { printf '\n== %s\n' "$*"; }
-show() { printf '$ %s\n' "$*"; "$@"; }
+# Prints the command as one could type it, then runs it.
+show() {
+	line='$'
+	for word; do
+		case $word in
+		*[!A-Za-z0-9_./=,:-]* | '') line="$line '$word'" ;;
+		*) line="$line $word" ;;
+		esac
+	done
+	printf '%s\n' "$line"
+	"$@"
+}
 fail() { echo "make demo: $*" >&2; exit 1; }
 pratai() { "$PRATAI" "$@"; }
 field() { "$PYTHON" -I -c 'import json,sys
@@ -68,7 +79,7 @@ PY
 cat "$work/tag/main.py"
 (cd "$work/tag" && "$PYTHON" -I -m zipfile -c ../tag.zip main.py)
 show pratai function-create music_tag --file "$work/tag.zip" --description "tags a song" \
-	--memory 128 --type wait_for_response -c name -c state -c type -c memory -c endpoint
+	--memory 128 --type wait_for_response -c name -c state -c type -c memory
 
 title "its webhook"
 cat <<TEXT

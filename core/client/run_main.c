@@ -74,7 +74,7 @@ struct run {
 	const char *env[ENV_MAX + 4];
 	char *owned[SANDBOX_BINDS_MAX];
 	unsigned owned_count;
-	char workdir[PATH_MAX];
+	char host_root[PATH_MAX];
 };
 
 /* ---- Everything else is pratai-client's ---- */
@@ -280,7 +280,9 @@ open_store(struct run *r, struct err *e)
 		n = snprintf(path, sizeof path, "%s/.cache/pratai", home);
 	else
 		return err_set(e, ERR_INPUT, "no place for the host image: HOME is not set (see --root)");
-	if (n >= (int)sizeof path)
+	if (n >= (int)sizeof path ||
+	    snprintf(r->host_root, sizeof r->host_root, "%.*s/" HOST_ROOT, n, path) >=
+		    (int)sizeof r->host_root)
 		return err_set(e, ERR_INPUT, "the image store's path is too long");
 	r->store = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (r->store < 0 && errno == ENOENT) {
@@ -316,7 +318,8 @@ read_image(struct run *r, struct err *e)
 		return -1;
 	if (!opt_given(&r->opts, "print-plan") && host_prepare(r->store, e))
 		return -1;
-	*layer = (struct sandbox_tree){ .at = r->store, .path = HOST_ROOT };
+	/* By its path: without root, init opens it in its own mount namespace. */
+	*layer = (struct sandbox_tree){ .at = AT_FDCWD, .path = r->host_root };
 	r->spec.usr = HOST_USR;
 	return 0;
 }

@@ -178,7 +178,7 @@ make_run(struct up_state *s, uid_t uid, gid_t node_gid, struct err *e)
 	if (mkdirat(s->dir_fd, "run", 0700) && errno != EEXIST)
 		return err_sys(e, ERR_NODE, "%.200s/run", s->dir);
 	s->run_fd = openat(s->dir_fd, "run", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (s->run_fd < 0 || fchown(s->run_fd, uid, node_gid) || fchmod(s->run_fd, 0750))
+	if (s->run_fd < 0 || fchown(s->run_fd, uid, node_gid) || fchmod(s->run_fd, 02750))
 		return err_sys(e, ERR_NODE, "%.200s/run", s->dir);
 	return 0;
 }

@@ -8,7 +8,7 @@
  *   instance   eight of [a-z0-9], made once: names what belongs to this directory
  *   join       0600, made once: what a node shows to be let in
  *   token      0600, made once: the first token's secret
- *   run/       0750, the control plane's user, the node's group: sockets of this machine
+ *   run/       02750, the control plane's user, the node's group, which sockets made in it get
  *   env        0600: `export NAME=VALUE` lines
  */
 #ifndef PRATAI_CLIENT_UP_STATE_H

@@ -150,7 +150,7 @@ def test_the_state_directory(up):
     assert up.state.stat().st_mode & 0o7777 == 0o700
     for name in ("lock", "instance", "join", "token", "env"):
         assert modes[name] == (0o600, 0, 0)
-    assert modes["run"] == (0o750, 1878982657, 1878982658)
+    assert modes["run"] == (0o2750, 1878982657, 1878982658)
     assert re.fullmatch(r"[a-z0-9]{8}\n", (up.state / "instance").read_text())
     lines = (up.state / "env").read_text().splitlines()
     token = (up.state / "token").read_text().strip()
