@@ -1,0 +1,5 @@
+"""Returns its payload."""
+
+
+def main(payload=None):
+    return payload

@@ -1,0 +1,5 @@
+"""Its main cannot take a payload."""
+
+
+def main():
+    return None

@@ -1,0 +1,5 @@
+"""Its requirement does not exist."""
+
+
+def main(payload=None):
+    return None

@@ -1,0 +1,5 @@
+"""Has no main."""
+
+
+def handler(payload=None):
+    return payload

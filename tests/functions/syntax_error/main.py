@@ -1,0 +1,5 @@
+"""Does not parse: line 5."""
+
+
+def main(payload=None):
+    return (

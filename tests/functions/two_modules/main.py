@@ -1,0 +1,5 @@
+"""Not the one."""
+
+
+def main(payload=None):
+    return "main"
