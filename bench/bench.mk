@@ -1,0 +1,12 @@
+# Benchmarks: tables, JSON and plots under $(B)/bench.  They decide no test.
+
+$(B)/bench/floor: bench/floor.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -static -o $@ $<
+
+bench: all $(B)/bench/floor
+	BUILD=$(B) $(PYTHON) bench/launch.py
+	BUILD=$(B) $(PYTHON) bench/webhook.py
+
+.PHONY: bench
