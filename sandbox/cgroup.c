@@ -219,8 +219,10 @@ cgroup_manager_free(struct cgroup_manager *m)
 		return;
 	snprintf(name, sizeof name, "pratai-%s", m->instance);
 	for (unsigned i = 0; i < m->tree_count; i++) {
-		if (!m->flat)
+		if (!m->flat) {
+			unlinkat(m->trees[i].root, CGROUP_KEEPER, AT_REMOVEDIR);
 			unlinkat(m->trees[i].base, name, AT_REMOVEDIR);
+		}
 		close_tree(&m->trees[i]);
 	}
 	free(m);
@@ -252,6 +254,8 @@ close_group(struct cgroup *g)
 	fd_close(&g->oom_control);
 	fd_close(&g->events);
 	cgroup_placed(g);
+	for (unsigned i = SLOT_WRITTEN; i < SLOT_COUNT; i++)
+		fd_close(&g->slot[i]);
 	free(g);
 }
 
@@ -299,6 +303,8 @@ cgroup_create(struct cgroup_manager *m, const char *name, struct err *e)
 	g->into = g->events = g->oom = g->oom_control = -1;
 	for (unsigned i = 0; i < CGROUP_TREES_MAX; i++)
 		g->tasks[i] = -1;
+	for (unsigned i = 0; i < SLOT_COUNT; i++)
+		g->slot[i] = -1;
 	snprintf(g->dir, sizeof g->dir, "%s%s", m->flat ? "pratai-" : "", name);
 	for (unsigned i = 0; i < m->tree_count; i++) {
 		const struct cgroup_tree *t = &m->trees[i];
@@ -307,7 +313,7 @@ cgroup_create(struct cgroup_manager *m, const char *name, struct err *e)
 			undo(g, i);
 			return NULL;
 		}
-		if (t->driver->open(g, i, e) < 0) {
+		if (t->driver->open(g, i, needed(&m->need), e) < 0) {
 			undo(g, i + 1);
 			return NULL;
 		}
@@ -364,6 +370,8 @@ cgroup_placed(struct cgroup *g)
 	fd_close(&g->into);
 	for (unsigned i = 0; i < CGROUP_TREES_MAX; i++)
 		fd_close(&g->tasks[i]);
+	for (unsigned i = 0; i < SLOT_WRITTEN; i++)
+		fd_close(&g->slot[i]);
 }
 
 int

@@ -109,15 +109,6 @@ cgroup_read_u64(int dir, const char *group, const char *file, uint64_t *value)
 	return cgroup_read(dir, group, file, buf) < 0 ? -1 : parse_u64(buf, value);
 }
 
-bool
-cgroup_has_file(int dir, const char *group, const char *file)
-{
-	char path[CGROUP_DIR_MAX + 64];
-
-	snprintf(path, sizeof path, "%s/%s", group, file);
-	return faccessat(dir, path, F_OK, 0) == 0;
-}
-
 uint64_t
 cgroup_key(const char *text, const char *key, uint64_t missing)
 {
@@ -151,28 +142,77 @@ cgroup_word(const char *text, const char *word)
 }
 
 int
-cgroup_set(const struct cgroup *g, const struct cgroup_tree *t, const char *file, uint64_t value,
-	   struct err *e)
+cgroup_slot(struct cgroup *g, const struct cgroup_tree *t, enum cgroup_slot slot,
+	    const char *file)
 {
-	CLEAN_FD int fd = cgroup_open(t->root, g->dir, file, O_RDWR);
-	char text[CGROUP_FILE_MAX];
-	uint64_t held;
+	int flags = slot < SLOT_WRITTEN ? O_RDWR : O_RDONLY;
+
+	if (g->slot[slot] < 0)
+		g->slot[slot] = cgroup_open(t->root, g->dir, file, flags);
+	return g->slot[slot];
+}
+
+int
+cgroup_set_text(struct cgroup *g, const struct cgroup_tree *t, enum cgroup_slot slot,
+		const char *file, const char *text, struct err *e)
+{
+	int fd = cgroup_slot(g, t, slot, file);
+	size_t len = strlen(text);
+	char held[CGROUP_FILE_MAX];
 
 	if (fd < 0)
 		return err_sys(e, ERR_NODE, "cannot open %s of cgroup %s (below %s)", file, g->dir,
 			       t->path);
-	snprintf(text, sizeof text, "%" PRIu64, value);
-	if (write(fd, text, strlen(text)) < 0)
-		return err_sys(e, ERR_NODE, "cannot write %" PRIu64 " to %s of cgroup %s (below %s)",
-			       value, file, g->dir, t->path);
-	if (cgroup_reread(fd, text) < 0 || parse_u64(text, &held) < 0)
+	if (pwrite(fd, text, len, 0) < 0)
+		return err_sys(e, ERR_NODE, "cannot write %s to %s of cgroup %s (below %s)", text,
+			       file, g->dir, t->path);
+	if (cgroup_reread(fd, held) < 0)
 		return err_sys(e, ERR_NODE, "cannot read %s of cgroup %s (below %s)", file, g->dir,
 			       t->path);
-	if (held != value)
-		return err_set(e, ERR_NODE,
-			       "%s of cgroup %s (below %s) is %" PRIu64 " after writing %" PRIu64,
-			       file, g->dir, t->path, held, value);
+	if (strncmp(held, text, len) != 0 || held[len] != '\n')
+		return err_set(e, ERR_NODE, "%s of cgroup %s (below %s) is %.60s after writing %s",
+			       file, g->dir, t->path, held, text);
 	return 0;
+}
+
+int
+cgroup_set(struct cgroup *g, const struct cgroup_tree *t, enum cgroup_slot slot,
+	   const char *file, uint64_t value, struct err *e)
+{
+	char text[24];
+
+	snprintf(text, sizeof text, "%" PRIu64, value);
+	return cgroup_set_text(g, t, slot, file, text, e);
+}
+
+int
+cgroup_get(struct cgroup *g, const struct cgroup_tree *t, enum cgroup_slot slot,
+	   const char *file, char buf[CGROUP_FILE_MAX])
+{
+	int fd = cgroup_slot(g, t, slot, file);
+
+	return fd < 0 ? -1 : cgroup_reread(fd, buf);
+}
+
+int
+cgroup_get_u64(struct cgroup *g, const struct cgroup_tree *t, enum cgroup_slot slot,
+	       const char *file, uint64_t *value)
+{
+	char buf[CGROUP_FILE_MAX];
+
+	return cgroup_get(g, t, slot, file, buf) < 0 ? -1 : parse_u64(buf, value);
+}
+
+void
+cgroup_get_pids(struct cgroup *g, const struct cgroup_tree *t, struct cgroup_usage *u)
+{
+	char buf[CGROUP_FILE_MAX];
+	uint64_t n;
+
+	if (cgroup_get(g, t, SLOT_PIDS_EVENTS, "pids.events", buf) >= 0)
+		u->pids_limit_hits = (uint32_t)cgroup_key(buf, "max", 0);
+	if (g->m->has_pids_peak && cgroup_get_u64(g, t, SLOT_PIDS_PEAK, "pids.peak", &n) == 0)
+		u->pids_peak = (uint32_t)n;
 }
 
 /* Whether the lines of list, numbers, have this one. */

@@ -107,7 +107,8 @@ list_groups(const struct cgroup_manager *m, const struct cgroup_tree *t, struct 
 		return err_sys(e, ERR_NODE, "cannot list the cgroups below %s", t->path);
 	}
 	while (b->count < SWEEP_BATCH && (d = readdir(dir)) != NULL) {
-		if (d->d_type != DT_DIR || d->d_name[0] == '.')
+		if (d->d_type != DT_DIR || d->d_name[0] == '.' ||
+		    strcmp(d->d_name, CGROUP_KEEPER) == 0)
 			continue;
 		if (m->flat && !is_orphan(d->d_name))
 			continue;

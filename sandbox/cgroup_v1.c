@@ -26,6 +26,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/err.h"
@@ -33,19 +34,39 @@
 
 #define LAST_ALLOCATION (8ull * 4096)
 
+#define LIMIT "memory.limit_in_bytes"
+#define MEMSW "memory.memsw.limit_in_bytes"
+#define TCP "memory.kmem.tcp.limit_in_bytes"
+#define PEAK "memory.max_usage_in_bytes"
+#define QUOTA "cpu.cfs_quota_us"
+
 static int
 prepare(struct cgroup_manager *m, struct cgroup_tree *t, unsigned want, unsigned need,
 	struct err *e)
 {
-	(void)m;
-	(void)need;
 	(void)e;
 	t->controllers &= want; /* a v1 hierarchy's controllers are there for every group */
+	if (need & CGROUP_CPU && !m->flat) {
+		mkdirat(t->root, CGROUP_KEEPER, 0755);
+		cgroup_write(t->root, CGROUP_KEEPER, QUOTA, "100000");
+	}
 	return 0;
 }
 
 static int
-open_group(struct cgroup *g, unsigned tree, struct err *e)
+set_period(struct cgroup *g, const struct cgroup_tree *t, uint64_t us, struct err *e)
+{
+	char text[24];
+
+	snprintf(text, sizeof text, "%" PRIu64, us);
+	if (cgroup_write(t->root, g->dir, "cpu.cfs_period_us", text) < 0)
+		return err_sys(e, ERR_NODE, "cannot write %s to cpu.cfs_period_us of cgroup %s",
+			       text, g->dir);
+	return 0;
+}
+
+static int
+open_group(struct cgroup *g, unsigned tree, unsigned prepared, struct err *e)
 {
 	const struct cgroup_tree *t = &g->m->trees[tree];
 
@@ -53,25 +74,40 @@ open_group(struct cgroup *g, unsigned tree, struct err *e)
 	if (g->tasks[tree] < 0)
 		return err_sys(e, ERR_NODE, "cannot open tasks of cgroup %s (below %s)", g->dir,
 			       t->path);
+	/* What cannot be opened now is reported when it is used. */
+	prepared &= t->controllers;
+	if (prepared & CGROUP_MEMORY) {
+		cgroup_slot(g, t, SLOT_MEMORY, LIMIT);
+		cgroup_slot(g, t, SLOT_SWAP, MEMSW);
+		cgroup_slot(g, t, SLOT_TCP, TCP);
+		cgroup_slot(g, t, SLOT_MEMORY_PEAK, PEAK);
+	}
+	if (prepared & CGROUP_PIDS) {
+		cgroup_slot(g, t, SLOT_PIDS, "pids.max");
+		cgroup_slot(g, t, SLOT_PIDS_EVENTS, "pids.events");
+		cgroup_slot(g, t, SLOT_PIDS_PEAK, "pids.peak");
+	}
+	if (prepared & CGROUP_CPU)
+		cgroup_slot(g, t, SLOT_CPU, QUOTA);
 	return 0;
 }
 
 static int
 limit_memory(struct cgroup *g, const struct cgroup_tree *t, uint64_t bytes, struct err *e)
 {
-	if (cgroup_set(g, t, "memory.limit_in_bytes", bytes, e) < 0)
+	if (cgroup_set(g, t, SLOT_MEMORY, LIMIT, bytes, e) < 0)
 		return -1;
-	if (cgroup_has_file(t->root, g->dir, "memory.memsw.limit_in_bytes")) {
-		if (cgroup_set(g, t, "memory.memsw.limit_in_bytes", bytes, e) < 0)
+	if (cgroup_slot(g, t, SLOT_SWAP, MEMSW) >= 0 || errno != ENOENT) {
+		if (cgroup_set(g, t, SLOT_SWAP, MEMSW, bytes, e) < 0)
 			return -1;
 	} else if (cgroup_host_swaps()) {
 		return err_set(e, ERR_NODE,
-			       "memory: %s has no memory.memsw.limit_in_bytes but the machine "
-			       "swaps: boot with swapaccount=1, or swapoff -a",
+			       "memory: %s has no " MEMSW " but the machine swaps: boot with "
+			       "swapaccount=1, or swapoff -a",
 			       t->path);
 	}
-	if (cgroup_has_file(t->root, g->dir, "memory.kmem.tcp.limit_in_bytes"))
-		return cgroup_set(g, t, "memory.kmem.tcp.limit_in_bytes", bytes, e);
+	if (cgroup_slot(g, t, SLOT_TCP, TCP) >= 0 || errno != ENOENT)
+		return cgroup_set(g, t, SLOT_TCP, TCP, bytes, e);
 	return 0;
 }
 
@@ -83,23 +119,24 @@ limit(struct cgroup *g, const struct cgroup_tree *t, const struct cgroup_limits 
 	if (t->controllers & CGROUP_MEMORY && l->memory_bytes &&
 	    limit_memory(g, t, l->memory_bytes, e) < 0)
 		return -1;
-	if (t->controllers & CGROUP_PIDS && l->pids && cgroup_set(g, t, "pids.max", l->pids, e) < 0)
+	if (t->controllers & CGROUP_PIDS && l->pids &&
+	    cgroup_set(g, t, SLOT_PIDS, "pids.max", l->pids, e) < 0)
 		return -1;
 	if (!(t->controllers & CGROUP_CPU) || !l->cpu_millis)
 		return 0;
 	cgroup_cpu_quota(l->cpu_millis, &quota, &period);
 	g->quota = true;
 	/* A group is born with a period of 100 ms. */
-	if (period != CGROUP_PERIOD_US && cgroup_set(g, t, "cpu.cfs_period_us", period, e) < 0)
+	if (period != CGROUP_PERIOD_US && set_period(g, t, period, e) < 0)
 		return -1;
-	return cgroup_set(g, t, "cpu.cfs_quota_us", quota, e);
+	return cgroup_set(g, t, SLOT_CPU, QUOTA, quota, e);
 }
 
 static int
 lift_quota(struct cgroup *g, const struct cgroup_tree *t, struct err *e)
 {
-	if (cgroup_write(t->root, g->dir, "cpu.cfs_quota_us", "-1") < 0)
-		return err_sys(e, ERR_NODE, "cannot lift cpu.cfs_quota_us of cgroup %s", g->dir);
+	if (cgroup_write(t->root, g->dir, QUOTA, "-1") < 0)
+		return err_sys(e, ERR_NODE, "cannot lift " QUOTA " of cgroup %s", g->dir);
 	return 0;
 }
 
@@ -125,11 +162,11 @@ watch_oom(struct cgroup *g, const struct cgroup_tree *t, struct err *e)
  * not fit is of at most 8 pages (larger ones fail instead), so the peak is that close.
  */
 static bool
-reached_limit(const struct cgroup *g, const struct cgroup_tree *t)
+reached_limit(struct cgroup *g, const struct cgroup_tree *t)
 {
 	uint64_t peak;
 
-	return cgroup_read_u64(t->root, g->dir, "memory.max_usage_in_bytes", &peak) == 0 &&
+	return cgroup_get_u64(g, t, SLOT_MEMORY_PEAK, PEAK, &peak) == 0 &&
 	       peak + LAST_ALLOCATION >= g->memory_limit;
 }
 
@@ -156,29 +193,16 @@ oom(struct cgroup *g, const struct cgroup_tree *t)
 static int
 usage(struct cgroup *g, const struct cgroup_tree *t, struct cgroup_usage *u, struct err *e)
 {
-	char buf[CGROUP_FILE_MAX];
-	uint64_t n;
-
 	if (t->controllers & CGROUP_MEMORY) {
-		if (cgroup_read_u64(t->root, g->dir, "memory.max_usage_in_bytes", &n) < 0)
-			return err_sys(e, ERR_NODE,
-				       "cannot read memory.max_usage_in_bytes of cgroup %s", g->dir);
-		u->memory_peak_bytes = n;
+		if (cgroup_get_u64(g, t, SLOT_MEMORY_PEAK, PEAK, &u->memory_peak_bytes) < 0)
+			return err_sys(e, ERR_NODE, "cannot read " PEAK " of cgroup %s", g->dir);
 		u->oom_kills = (uint32_t)oom_kills(g, t);
 	}
-	if (t->controllers & CGROUP_CPUACCT && g->m->unified < 0) {
-		if (cgroup_read_u64(t->root, g->dir, "cpuacct.usage", &n) < 0)
-			return err_sys(e, ERR_NODE, "cannot read cpuacct.usage of cgroup %s",
-				       g->dir);
-		u->cpu_ns = n;
-	}
-	if (t->controllers & CGROUP_PIDS) {
-		if (cgroup_read(t->root, g->dir, "pids.events", buf) >= 0)
-			u->pids_limit_hits = (uint32_t)cgroup_key(buf, "max", 0);
-		if (g->m->has_pids_peak &&
-		    cgroup_read_u64(t->root, g->dir, "pids.peak", &n) == 0)
-			u->pids_peak = (uint32_t)n;
-	}
+	if (t->controllers & CGROUP_CPUACCT && g->m->unified < 0 &&
+	    cgroup_get_u64(g, t, SLOT_CPU_TIME, "cpuacct.usage", &u->cpu_ns) < 0)
+		return err_sys(e, ERR_NODE, "cannot read cpuacct.usage of cgroup %s", g->dir);
+	if (t->controllers & CGROUP_PIDS)
+		cgroup_get_pids(g, t, u);
 	return 0;
 }
 

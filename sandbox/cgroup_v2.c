@@ -20,6 +20,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/err.h"
@@ -37,6 +38,10 @@ prepare(struct cgroup_manager *m, struct cgroup_tree *t, unsigned want, unsigned
 	/* No groups below groups.  The instance "run" has no root: open_group says it there. */
 	if (!m->flat && cgroup_write(t->root, NULL, "cgroup.max.depth", "1") < 0)
 		return err_sys(e, ERR_NODE, "cannot write cgroup.max.depth below %s", t->path);
+	if (need & t->controllers & CGROUP_CPU && !m->flat) {
+		mkdirat(t->root, CGROUP_KEEPER, 0755);
+		cgroup_write(t->root, CGROUP_KEEPER, "cpu.max", "100000");
+	}
 	return 0;
 }
 
@@ -103,8 +108,34 @@ cgroup_v2_give(int dir, const char *path, unsigned want, unsigned need, unsigned
 	return 0;
 }
 
+/* What does not depend on the limit's number. */
 static int
-open_group(struct cgroup *g, unsigned tree, struct err *e)
+guard_memory(struct cgroup *g, const struct cgroup_tree *t, struct err *e)
+{
+	int rc;
+
+	if (g->memory_guarded)
+		return 0;
+	if (cgroup_write(t->root, g->dir, "memory.oom.group", "1") < 0)
+		return err_sys(e, ERR_NODE, "cannot write memory.oom.group of cgroup %s (below %s)",
+			       g->dir, t->path);
+	if (cgroup_slot(g, t, SLOT_SWAP, "memory.swap.max") >= 0 || errno != ENOENT) {
+		rc = cgroup_set(g, t, SLOT_SWAP, "memory.swap.max", 0, e);
+		fd_close(&g->slot[SLOT_SWAP]);
+		if (rc < 0)
+			return -1;
+	} else if (cgroup_host_swaps()) {
+		return err_set(e, ERR_NODE,
+			       "memory: %s has no memory.swap.max but the machine swaps: boot with "
+			       "swapaccount=1, or swapoff -a",
+			       t->path);
+	}
+	g->memory_guarded = true;
+	return 0;
+}
+
+static int
+open_group(struct cgroup *g, unsigned tree, unsigned prepared, struct err *e)
 {
 	const struct cgroup_tree *t = &g->m->trees[tree];
 
@@ -117,52 +148,49 @@ open_group(struct cgroup *g, unsigned tree, struct err *e)
 	if (g->m->flat && cgroup_write(g->into, NULL, "cgroup.max.descendants", "0") < 0)
 		return err_sys(e, ERR_NODE, "cannot write cgroup.max.descendants of cgroup %s",
 			       g->dir);
-	return 0;
-}
-
-static int
-limit_memory(struct cgroup *g, const struct cgroup_tree *t, uint64_t bytes, struct err *e)
-{
-	if (cgroup_set(g, t, "memory.max", bytes, e) < 0 ||
-	    cgroup_set(g, t, "memory.oom.group", 1, e) < 0)
-		return -1;
-	if (cgroup_has_file(t->root, g->dir, "memory.swap.max"))
-		return cgroup_set(g, t, "memory.swap.max", 0, e);
-	if (cgroup_host_swaps())
-		return err_set(e, ERR_NODE,
-			       "memory: %s has no memory.swap.max but the machine swaps: boot with "
-			       "swapaccount=1, or swapoff -a",
-			       t->path);
+	/* What cannot be opened now is reported when it is used. */
+	cgroup_slot(g, t, SLOT_CPU_TIME, "cpu.stat");
+	prepared &= t->controllers;
+	if (prepared & CGROUP_MEMORY) {
+		cgroup_slot(g, t, SLOT_MEMORY, "memory.max");
+		if (g->m->has_memory_peak &&
+		    cgroup_slot(g, t, SLOT_MEMORY_PEAK, "memory.peak") < 0 && errno == ENOENT)
+			g->m->has_memory_peak = false;
+		if (guard_memory(g, t, e) < 0)
+			return -1;
+	}
+	if (prepared & CGROUP_PIDS) {
+		cgroup_slot(g, t, SLOT_PIDS, "pids.max");
+		cgroup_slot(g, t, SLOT_PIDS_EVENTS, "pids.events");
+		if (g->m->has_pids_peak)
+			cgroup_slot(g, t, SLOT_PIDS_PEAK, "pids.peak");
+	}
+	if (prepared & CGROUP_CPU)
+		cgroup_slot(g, t, SLOT_CPU, "cpu.max");
 	return 0;
 }
 
 static int
 limit_cpu(struct cgroup *g, const struct cgroup_tree *t, uint32_t millis, struct err *e)
 {
-	char text[64], held[CGROUP_FILE_MAX];
 	uint64_t quota, period;
+	char text[48];
 
 	cgroup_cpu_quota(millis, &quota, &period);
 	snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64, quota, period);
 	g->quota = true;
-	if (cgroup_write(t->root, g->dir, "cpu.max", text) < 0)
-		return err_sys(e, ERR_NODE, "cannot write %s to cpu.max of cgroup %s (below %s)",
-			       text, g->dir, t->path);
-	if (cgroup_read(t->root, g->dir, "cpu.max", held) < 0)
-		return err_sys(e, ERR_NODE, "cannot read cpu.max of cgroup %s", g->dir);
-	if (strncmp(held, text, strlen(text)) != 0 || held[strlen(text)] != '\n')
-		return err_set(e, ERR_NODE, "cpu.max of cgroup %s (below %s) is %.60s after writing %s",
-			       g->dir, t->path, held, text);
-	return 0;
+	return cgroup_set_text(g, t, SLOT_CPU, "cpu.max", text, e);
 }
 
 static int
 limit(struct cgroup *g, const struct cgroup_tree *t, const struct cgroup_limits *l, struct err *e)
 {
 	if (t->controllers & CGROUP_MEMORY && l->memory_bytes &&
-	    limit_memory(g, t, l->memory_bytes, e) < 0)
+	    (guard_memory(g, t, e) < 0 ||
+	     cgroup_set(g, t, SLOT_MEMORY, "memory.max", l->memory_bytes, e) < 0))
 		return -1;
-	if (t->controllers & CGROUP_PIDS && l->pids && cgroup_set(g, t, "pids.max", l->pids, e) < 0)
+	if (t->controllers & CGROUP_PIDS && l->pids &&
+	    cgroup_set(g, t, SLOT_PIDS, "pids.max", l->pids, e) < 0)
 		return -1;
 	if (t->controllers & CGROUP_CPU && l->cpu_millis &&
 	    limit_cpu(g, t, l->cpu_millis, e) < 0)
@@ -220,7 +248,7 @@ usage_memory(struct cgroup *g, const struct cgroup_tree *t, struct cgroup_usage 
 	sample_memory(g, t);
 	u->memory_peak_bytes = g->peak_seen;
 	if (g->m->has_memory_peak &&
-	    cgroup_read_u64(t->root, g->dir, "memory.peak", &u->memory_peak_bytes) < 0)
+	    cgroup_get_u64(g, t, SLOT_MEMORY_PEAK, "memory.peak", &u->memory_peak_bytes) < 0)
 		return err_sys(e, ERR_NODE, "cannot read memory.peak of cgroup %s", g->dir);
 	if ((g->oom >= 0 ? cgroup_reread(g->oom, buf)
 			 : cgroup_read(t->root, g->dir, "memory.events", buf)) < 0)
@@ -233,20 +261,14 @@ static int
 usage(struct cgroup *g, const struct cgroup_tree *t, struct cgroup_usage *u, struct err *e)
 {
 	char buf[CGROUP_FILE_MAX];
-	uint64_t n;
 
-	if (cgroup_read(t->root, g->dir, "cpu.stat", buf) < 0)
+	if (cgroup_get(g, t, SLOT_CPU_TIME, "cpu.stat", buf) < 0)
 		return err_sys(e, ERR_NODE, "cannot read cpu.stat of cgroup %s", g->dir);
 	u->cpu_ns = cgroup_key(buf, "usage_usec", 0) * 1000;
 	if (t->controllers & CGROUP_MEMORY && usage_memory(g, t, u, e) < 0)
 		return -1;
-	if (t->controllers & CGROUP_PIDS) {
-		if (cgroup_read(t->root, g->dir, "pids.events", buf) >= 0)
-			u->pids_limit_hits = (uint32_t)cgroup_key(buf, "max", 0);
-		if (g->m->has_pids_peak &&
-		    cgroup_read_u64(t->root, g->dir, "pids.peak", &n) == 0)
-			u->pids_peak = (uint32_t)n;
-	}
+	if (t->controllers & CGROUP_PIDS)
+		cgroup_get_pids(g, t, u);
 	return 0;
 }
 
