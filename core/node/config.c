@@ -68,9 +68,8 @@ const struct opt node_options[] = {
 
 /* Keys of pratai.conf that other programs read. */
 static const char *const others[] = {
-	"listen", "store", "roles", "node-user", "tls-cert", "tls-key", "token-file",
-	"first-token-file", "events", "dispatch", "collect", "body-memory", "connections",
-	"idle-timeout", "spool", "elasticsearch", "endpoint", "retention", "payload-max", NULL,
+	"store", "listen", "roles", "node-user", "first-token-file", "retention", "payload-max",
+	"body-memory", "connections", NULL,
 };
 
 static const struct opt_values *

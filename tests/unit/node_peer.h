@@ -550,4 +550,29 @@ peer_node_stop(void)
 	return peer.status;
 }
 
+/* Nothing unfinished below the layers. */
+static bool
+peer_swept(const char *part)
+{
+	char path[128];
+	DIR *dir;
+	struct dirent *d;
+	int n = 0;
+
+	snprintf(path, sizeof path, "%s/state/layers%s", peer.dir, part);
+	dir = opendir(path);
+	while (dir && (d = readdir(dir)))
+		n += !strncmp(d->d_name, "tmp.", 4) ||
+		     !strncmp(d->d_name, "0000000000000000000000", 22);
+	if (dir)
+		closedir(dir);
+	return n == 0;
+}
+
+static bool
+peer_is_swept(void)
+{
+	return peer_swept("") && peer_swept("/sha256");
+}
+
 #endif

@@ -159,32 +159,18 @@ setup(void **state)
 }
 
 static int
-count_named(const char *path, const char *part)
-{
-	DIR *dir = opendir(path);
-	struct dirent *d;
-	int n = 0;
-
-	while (dir && (d = readdir(dir)))
-		n += strstr(d->d_name, part) != NULL;
-	if (dir)
-		closedir(dir);
-	return n;
-}
-
-static int
 teardown(void **state)
 {
-	char path[128];
-	int status;
+	int status = 0;
 
 	if (*state)
 		return 0;
-	status = peer.ended ? 0 : peer_node_stop();
-	snprintf(path, sizeof path, "%s/state/layers", peer.dir);
-	if (status || count_named(path, "tmp."))
-		fprintf(stderr, "node ended with %d, left %d\n", status, count_named(path, "tmp."));
-	status |= count_named(path, "tmp.");
+	if (!peer.ended) {
+		status = peer_wait(peer_is_swept, BIG_WAIT) ? 0 : 1;
+		status |= peer_node_stop();
+		if (status)
+			fprintf(stderr, "node ended with %d, or left something\n", status);
+	}
 	peer_stop();
 	return status;
 }
