@@ -332,14 +332,19 @@ step_premount(struct child *c, unsigned index, struct err *e)
 	static const char *const owned[] = { "upper", "work", "tmp", "shm", "upper/proc",
 					     "upper/dev", "upper/tmp" };
 	uid_t base = c->spec->uid_base;
-	int rc = -1;
+	mode_t mask;
+	int rc;
 	CLEAN_FD int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	(void)index;
 	if (here < 0 || unshare(CLONE_NEWNS))
 		return err_sys(e, ERR_NODE, "leave the mount namespace");
-	if (step_scratch(c, 0, e))
+	mask = umask(0);
+	rc = step_scratch(c, 0, e);
+	umask(mask);
+	if (rc)
 		return -1;
+	rc = -1;
 	for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
 		if (fchownat(c->scratch, owned[i], base, base, AT_SYMLINK_NOFOLLOW))
 			return err_sys(e, ERR_NODE, "give %s to the sandbox", owned[i]);

@@ -18,6 +18,8 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -193,17 +195,30 @@ step_running(struct sandbox *sb, uint64_t now_ns)
 	}
 }
 
+static uint64_t
+nanoseconds(const struct timeval *t)
+{
+	return (uint64_t)t->tv_sec * NS_PER_S + (uint64_t)t->tv_usec * NS_PER_US;
+}
+
 static void
 reap(struct sandbox *sb)
 {
 	siginfo_t info = { 0 };
+	struct rusage used = { 0 };
 
 	if (sb->pidfd < 0)
 		return;
-	if (waitid(P_PIDFD, (id_t)sb->pidfd, &info, WEXITED | WNOHANG) < 0 && errno != EINTR)
+	/* The raw call, which also tells what init and all that it reaped have used: without
+	 * a cgroup, the only count there is. */
+	if (syscall(SYS_waitid, P_PIDFD, sb->pidfd, &info, WEXITED | WNOHANG, &used) < 0 &&
+	    errno != EINTR)
 		info.si_pid = sb->pid; /* ECHILD: somebody else has reaped it */
-	if (info.si_pid)
-		fd_close(&sb->pidfd);
+	if (!info.si_pid)
+		return;
+	fd_close(&sb->pidfd);
+	if (!sb->group)
+		sb->outcome.usage.cpu_ns = nanoseconds(&used.ru_utime) + nanoseconds(&used.ru_stime);
 }
 
 static void
