@@ -275,6 +275,7 @@ open_listener(struct control *c, struct err *e)
 	return rc;
 }
 
+/* Opened while root: whom we become may have no way to where the programs are. */
 static int
 find_unpack(struct control *c, struct err *e)
 {
@@ -282,6 +283,7 @@ find_unpack(struct control *c, struct err *e)
 	char self[PATH_TEXT_MAX - 64];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
 	char *slash;
+	int fd;
 
 	if (n < 0)
 		return err_sys(e, ERR_NODE, "read /proc/self/exe");
@@ -290,8 +292,11 @@ find_unpack(struct control *c, struct err *e)
 	*(slash ? slash + 1 : self) = '\0';
 	for (size_t i = 0; i < 2; i++) {
 		snprintf(c->unpack_path, sizeof c->unpack_path, "%s%spratai-unpack", self, places[i]);
-		if (access(c->unpack_path, X_OK) == 0)
-			return 0;
+		fd = open(c->unpack_path, O_PATH | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		snprintf(c->unpack_path, sizeof c->unpack_path, "/proc/self/fd/%d", fd);
+		return 0;
 	}
 	return err_set(e, ERR_NODE, "the program pratai-unpack is not beside this one");
 }

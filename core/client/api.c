@@ -272,7 +272,7 @@ api_refusal(const struct api *api, const struct api_answer *a, struct err *e)
 	else
 		err_set(e, cls, "%.200s answered with status %d", api->url, a->status);
 	if (a->status == 401 && !api->token[0])
-		err_wrap(e, "no token was sent (set OS_TOKEN, or give --os-token)");
+		err_set(e, cls, "%.200s wants a token: set OS_TOKEN, or give --os-token", api->url);
 	free(detail);
 	free(title);
 	return -1;
