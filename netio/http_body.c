@@ -67,8 +67,9 @@ http_body_put(struct http_request *r, const void *data, size_t len)
 	struct http_request_body *b = &r->body;
 	struct err e;
 
-	if (b->fd < 0 && (b->len + len > s->config.body_memory_bytes ||
-			  s->bodies_memory_bytes + len > HTTP_BODIES_MEMORY_MAX) &&
+	if (b->fd < 0 &&
+	    (b->len + len > s->config.body_memory_bytes ||
+	     s->bodies_memory_bytes + len > HTTP_BODIES_MEMORY_MAX) &&
 	    spill(r) < 0)
 		goto fail;
 	if (b->fd >= 0 ? fd_write_all(b->fd, data, len) : buf_put(&b->memory, data, len))

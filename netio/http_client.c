@@ -105,7 +105,8 @@ explain(const struct http_call *call, CURLcode code, struct err *e)
 	switch (code) {
 	case CURLE_COULDNT_RESOLVE_HOST:
 	case CURLE_COULDNT_RESOLVE_PROXY:
-		err_set(e, ERR_AGAIN, "cannot reach %s: there is no such host, or no answer about it",
+		err_set(e, ERR_AGAIN,
+			"cannot reach %s: there is no such host, or no answer about it",
 			call->peer);
 		break;
 	case CURLE_COULDNT_CONNECT:
@@ -119,7 +120,8 @@ explain(const struct http_call *call, CURLcode code, struct err *e)
 	case CURLE_SEND_ERROR:
 	case CURLE_RECV_ERROR:
 	case CURLE_PARTIAL_FILE:
-		err_set(e, ERR_AGAIN, "%s closed the connection before its answer was complete", call->peer);
+		err_set(e, ERR_AGAIN, "%s closed the connection before its answer was complete",
+			call->peer);
 		break;
 	case CURLE_WEIRD_SERVER_REPLY:
 	case CURLE_UNSUPPORTED_PROTOCOL:
@@ -128,18 +130,20 @@ explain(const struct http_call *call, CURLcode code, struct err *e)
 	case CURLE_WRITE_ERROR:
 		errno = call->write_errnum;
 		if (call->too_long)
-			err_set(e, ERR_LIMIT, "the answer of %s is longer than %zu bytes", call->peer,
-				call->answer_max);
+			err_set(e, ERR_LIMIT, "the answer of %s is longer than %zu bytes",
+				call->peer, call->answer_max);
 		else
 			err_sys(e, ERR_NODE, "cannot keep the answer of %s", call->peer);
 		break;
 	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_CERTPROBLEM:
 	case CURLE_SSL_ISSUER_ERROR:
-		err_set(e, ERR_DENIED, "%s is not to be trusted: %s", call->peer, curl_easy_strerror(code));
+		err_set(e, ERR_DENIED, "%s is not to be trusted: %s", call->peer,
+			curl_easy_strerror(code));
 		break;
 	default:
-		err_set(e, ERR_AGAIN, "no answer from %s: %s", call->peer, curl_easy_strerror(code));
+		err_set(e, ERR_AGAIN, "no answer from %s: %s", call->peer,
+			curl_easy_strerror(code));
 	}
 }
 
@@ -441,7 +445,8 @@ add_field(struct http_call *call, const char *name, const char *value, struct er
 	struct curl_slist *longer;
 
 	if (!*name || strpbrk(name, " \t:;\r\n") || !is_field_text(name) || !is_field_text(value))
-		return err_set(e, ERR_INPUT, "not a header field: %.100s", is_field_text(name) ? name : "");
+		return err_set(e, ERR_INPUT, "not a header field: %.100s",
+			       is_field_text(name) ? name : "");
 	/* "Name;" is curl's way to send a field without a value, "Name:" to send none. */
 	if (*value)
 		buf_printf(&line, "%s: %s", name, value);
@@ -513,7 +518,8 @@ set_method_and_body(struct http_call *call, const struct http_ask *ask, struct e
 			return err_set(e, ERR_NODE, "out of memory for the body of a request");
 		if (ask->body_len)
 			memcpy(call->body, ask->body, ask->body_len);
-		curl_easy_setopt(call->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)ask->body_len);
+		curl_easy_setopt(call->easy, CURLOPT_POSTFIELDSIZE_LARGE,
+				 (curl_off_t)ask->body_len);
 		curl_easy_setopt(call->easy, CURLOPT_POSTFIELDS, call->body);
 	} else if (strcmp(method, "HEAD") == 0) {
 		curl_easy_setopt(call->easy, CURLOPT_NOBODY, 1L);

@@ -84,7 +84,7 @@ struct http_request {
 	const char *target_fault; /* why it is a 400, or NULL */
 	void *user;
 
-	bool begun;     /* headers seen */
+	bool begun; /* headers seen */
 	bool has_body;
 	bool known;     /* the handler has been told of it: gets gone */
 	bool complete;  /* body seen */
@@ -99,7 +99,7 @@ struct http_request {
 	bool replied;
 	unsigned status;
 	struct MHD_Response *response; /* until it is queued */
-	struct buf words; /* the whole answer as text, for http_reply_last_words */
+	struct buf words;              /* the whole answer as text, for http_reply_last_words */
 };
 
 /* The listening socket has something; the pause after a failure is over. */

@@ -42,8 +42,9 @@ static bool
 is_of_connection(const char *name)
 {
 	static const char *const names[] = {
-		"Connection", "Content-Length", "Date", "Keep-Alive", "Proxy-Connection", "TE",
-		"Trailer", "Transfer-Encoding", "Upgrade",
+		"Connection", "Content-Length",    "Date",
+		"Keep-Alive", "Proxy-Connection",  "TE",
+		"Trailer",    "Transfer-Encoding", "Upgrade",
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
@@ -57,7 +58,8 @@ field_is_good(const char *name, const char *value)
 {
 	if (value && is_token(name) && is_field_value(value) && !is_of_connection(name))
 		return true;
-	log_warning("field of an answer dropped", "name", is_token(name) ? name : "(no token)", NULL);
+	log_warning("field of an answer dropped", "name", is_token(name) ? name : "(no token)",
+		    NULL);
 	return false;
 }
 
@@ -155,8 +157,8 @@ http_reply_problem(struct http_request *r, int status, const char *type, const c
 {
 	char body[512];
 	int len = snprintf(body, sizeof(body),
-			   "{\"type\":\"%s\",\"title\":\"%s\",\"status\":%d,\"detail\":\"%s\"}\n", type,
-			   MHD_get_reason_phrase_for((unsigned)status), status, detail);
+			   "{\"type\":\"%s\",\"title\":\"%s\",\"status\":%d,\"detail\":\"%s\"}\n",
+			   type, MHD_get_reason_phrase_for((unsigned)status), status, detail);
 
 	http_reply(r, &(struct http_reply){.status = status,
 					   .content_type = "application/problem+json",

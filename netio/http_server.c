@@ -74,15 +74,18 @@ refuse_headers(struct http_request *r, const char *version)
 	MHD_get_connection_values(r->mhd, MHD_HEADER_KIND, check_field, &check);
 	info = MHD_get_connection_info(r->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
 	if (info && info->header_size > HTTP_HEADERS_MAX)
-		http_reply_problem(r, 431, "invalid_request", "the header fields are longer than 16 KiB");
+		http_reply_problem(r, 431, "invalid_request",
+				   "the header fields are longer than 16 KiB");
 	else if (check.malformed || check.hosts > 1)
 		http_reply_problem(r, 400, "invalid_request", "a header field is malformed");
 	else if (check.lengths > 1 || check.encodings > 1 || (check.lengths && check.encodings))
-		http_reply_problem(r, 400, "invalid_request", "the length of the body is stated twice");
+		http_reply_problem(r, 400, "invalid_request",
+				   "the length of the body is stated twice");
 	else if (encoding && strcmp(version, "HTTP/1.1") != 0)
 		http_reply_problem(r, 400, "invalid_request", "HTTP/1.0 has no Transfer-Encoding");
 	else if (encoding && strcasecmp(encoding, "chunked") != 0)
-		http_reply_problem(r, 501, "invalid_request", "the only Transfer-Encoding is chunked");
+		http_reply_problem(r, 501, "invalid_request",
+				   "the only Transfer-Encoding is chunked");
 	return r->replied;
 }
 
@@ -161,7 +164,8 @@ take_data(struct http_request *r, const char *data, size_t len)
 		if (len > (uint64_t)r->limit_bytes - r->body.len)
 			too_large(r);
 		else if (http_body_put(r, data, len) < 0)
-			http_reply_problem(r, 503, "store_unavailable", "there is no room for the body now");
+			http_reply_problem(r, 503, "store_unavailable",
+					   "there is no room for the body now");
 	}
 	if (r->replied) {
 		if (!r->discarding)
@@ -310,6 +314,7 @@ start_daemon(struct http_server *s, struct err *e)
 {
 	const union MHD_DaemonInfo *info;
 
+	/* clang-format off */
 	s->daemon = MHD_start_daemon(
 		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL,
 		on_request, s,
@@ -322,7 +327,9 @@ start_daemon(struct http_server *s, struct err *e)
 		MHD_OPTION_URI_LOG_CALLBACK, on_target, s,
 		MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,
 		MHD_OPTION_STRICT_FOR_CLIENT, 1,
-		MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+		MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+		MHD_OPTION_END);
+	/* clang-format on */
 	info = s->daemon ? MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
 	if (!info)
 		return err_set(e, ERR_NODE, "cannot start the HTTP server");
@@ -332,8 +339,8 @@ start_daemon(struct http_server *s, struct err *e)
 }
 
 struct http_server *
-http_server_new(struct loop *l, const struct http_server_config *c,
-		const struct http_handler *h, void *arg, struct err *e)
+http_server_new(struct loop *l, const struct http_server_config *c, const struct http_handler *h,
+		void *arg, struct err *e)
 {
 	struct http_server *s = calloc(1, sizeof(*s));
 

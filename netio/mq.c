@@ -122,7 +122,7 @@ receive(struct mq_socket *s)
 		zmq_msg_init(part);
 		if (zmq_msg_recv(part, s->zmq, ZMQ_DONTWAIT) < 0) {
 			zmq_msg_close(part);
-			more = fits = false; /* only before the first frame: messages arrive whole */
+			more = fits = false; /* before the first frame: they arrive whole */
 			break;
 		}
 		more = zmq_msg_more(part);
@@ -301,8 +301,8 @@ tcp_port_is_good(const char *endpoint, bool binds)
 
 /* "ipc:name" as ZeroMQ takes it; anything else as it is. */
 static int
-resolve(const struct mq *m, const struct mq_options *o, const char **name,
-	char out[ENDPOINT_MAX], struct err *e)
+resolve(const struct mq *m, const struct mq_options *o, const char **name, char out[ENDPOINT_MAX],
+	struct err *e)
 {
 	const char *endpoint = o->bind ? o->bind : o->connect;
 

@@ -48,9 +48,11 @@ struct mq_options {
 	mode_t socket_mode; /* of a bound "ipc:" socket; 0: 0600 */
 };
 
-/* Opened without waiting: a connection that cannot be made now is tried again, 50 ms to
- * 2 s apart, for ever.  fn NULL for sockets that only send.  PUSH and DEALER are ZMQ_IMMEDIATE, ROUTER is
- * ZMQ_ROUTER_MANDATORY and hands over a routing id to the newer connection. */
+/*
+ * Opened without waiting: a connection that cannot be made now is tried again, 50 ms to 2 s
+ * apart, for ever.  fn NULL for sockets that only send.  PUSH and DEALER are ZMQ_IMMEDIATE,
+ * ROUTER is ZMQ_ROUTER_MANDATORY and hands over a routing id to the newer connection.
+ */
 struct mq_socket *mq_open(struct mq *m, enum mq_type type, const struct mq_options *o, mq_fn fn,
 			  void *arg, struct err *e);
 void mq_close(struct mq_socket *s); /* safe in its own callback; NULL is fine */

@@ -136,13 +136,15 @@ find_boundary(const char *content_type, char boundary[VALUE_MAX], struct err *e)
 		if (!span_is(name, "boundary"))
 			continue;
 		if (boundary[0])
-			return err_set(e, ERR_INPUT, "the multipart content type has two boundaries");
+			return err_set(e, ERR_INPUT,
+				       "the multipart content type has two boundaries");
 		str_copy(boundary, VALUE_MAX, value);
 	}
 	if (rc < 0)
 		return err_set(e, ERR_INPUT, "the multipart content type is malformed");
 	if (!boundary[0] || strlen(boundary) > BOUNDARY_MAX)
-		return err_set(e, ERR_INPUT, "the multipart content type has no boundary of 1 to %d characters",
+		return err_set(e, ERR_INPUT,
+			       "the multipart content type has no boundary of 1 to %d characters",
 			       BOUNDARY_MAX);
 	return 0;
 }
@@ -170,10 +172,12 @@ read_disposition(struct span s, struct http_part *part, struct err *e)
 		if ((span_is(name, "name") && !keep(&part_name, value)) ||
 		    (span_is(name, "filename") && !keep(&filename, value)))
 			break;
-	if (rc) {
+	if (rc || !part_name || !*part_name) {
 		free(part_name);
 		free(filename);
-		return err_set(e, ERR_INPUT, "a part's Content-Disposition is malformed");
+		return err_set(e, ERR_INPUT,
+			       rc ? "a part's Content-Disposition is malformed"
+				  : "a part of the form has no name");
 	}
 	part->name = part_name;
 	part->filename = filename;
@@ -193,8 +197,10 @@ read_field(struct span line, struct http_part *part, struct err *e)
 		return read_disposition(line, part, e);
 	if (span_is(name, "Content-Transfer-Encoding") &&
 	    (take_value(&line, value) < 0 ||
-	     (strcasecmp(value, "binary") && strcasecmp(value, "8bit") && strcasecmp(value, "7bit"))))
-		return err_set(e, ERR_INPUT, "a part has a Content-Transfer-Encoding, which forms have not");
+	     (strcasecmp(value, "binary") && strcasecmp(value, "8bit") &&
+	      strcasecmp(value, "7bit"))))
+		return err_set(e, ERR_INPUT,
+			       "a part has a Content-Transfer-Encoding, which forms have not");
 	return 0;
 }
 
@@ -209,7 +215,8 @@ read_fields(struct span *s, struct http_part *part, struct err *e)
 		struct span line = {s->p, eol};
 
 		if (!eol)
-			return err_set(e, ERR_INPUT, "the multipart body is truncated in a part's header");
+			return err_set(e, ERR_INPUT,
+				       "the multipart body is truncated in a part's header");
 		s->p = eol + 2;
 		if (s->p - from > FIELDS_MAX || eol - line.p > LINE_MAX_BYTES)
 			return err_set(e, ERR_INPUT, "a part's header is too long");
@@ -218,7 +225,7 @@ read_fields(struct span *s, struct http_part *part, struct err *e)
 		if (read_field(line, part, e) < 0)
 			return -1;
 	}
-	if (!part->name || !*part->name)
+	if (!part->name)
 		return err_set(e, ERR_INPUT, "a part of the form has no name");
 	return 0;
 }
@@ -281,7 +288,8 @@ parse(const char *mark, struct span s, struct http_part *parts, int *n, struct e
 		struct http_part *part = &parts[*n];
 
 		if (*n == HTTP_PARTS_MAX)
-			return err_set(e, ERR_INPUT, "the form has more than %d parts", HTTP_PARTS_MAX);
+			return err_set(e, ERR_INPUT, "the form has more than %d parts",
+				       HTTP_PARTS_MAX);
 		*part = (struct http_part){.data = ""};
 		++*n;
 		if (read_fields(&s, part, e) < 0)
@@ -289,10 +297,12 @@ parse(const char *mark, struct span s, struct http_part *parts, int *n, struct e
 		kind = read_data(&s, mark, part);
 		if (kind == NO_DELIMITER)
 			return err_set(e, ERR_INPUT,
-				       "the multipart body is truncated: it does not end with its boundary");
+				       "the multipart body is truncated: it does not end with its "
+				       "boundary");
 	}
 	if (s.p != s.end)
-		return err_set(e, ERR_INPUT, "there is something after the multipart body's last boundary");
+		return err_set(e, ERR_INPUT,
+			       "there is something after the multipart body's last boundary");
 	return 0;
 }
 

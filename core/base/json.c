@@ -98,7 +98,8 @@ refuse_double_keys(const cJSON *object, struct err *e)
 	qsort(keys, n, sizeof(*keys), compare_keys);
 	for (i = 1; i < n; i++)
 		if (strcmp(keys[i - 1], keys[i]) == 0)
-			return err_set(e, ERR_INPUT, "the JSON has the key \"%.100s\" twice in one object",
+			return err_set(e, ERR_INPUT,
+				       "the JSON has the key \"%.100s\" twice in one object",
 				       keys[i]);
 	return 0;
 }
@@ -145,10 +146,12 @@ json_parse(const void *data, size_t len, struct err *e)
 		if (!len)
 			err_set(e, ERR_INPUT, "not JSON: empty");
 		else
-			err_set(e, ERR_INPUT, "not JSON at byte %zu%s", at, at == len ? ", its end" : "");
+			err_set(e, ERR_INPUT, "not JSON at byte %zu%s", at,
+				at == len ? ", its end" : "");
 		return NULL;
 	case JSON_FORM_DEEP:
-		err_set(e, ERR_INPUT, "JSON nested deeper than %d, at byte %zu", JSON_DEPTH_MAX, at);
+		err_set(e, ERR_INPUT, "JSON nested deeper than %d, at byte %zu", JSON_DEPTH_MAX,
+			at);
 		return NULL;
 	case JSON_FORM_OK:
 		break;
@@ -160,13 +163,14 @@ json_parse(const void *data, size_t len, struct err *e)
 		return NULL;
 	}
 	root = cJSON_ParseWithLengthOpts(data, len, &stop, 0);
-	if (root && stop < end && *stop > ' ') {
+	if (root && stop != end && *stop > ' ') {
 		cJSON_Delete(root); /* some versions read 63 characters of a number */
 		root = NULL;
 	}
 	if (!root) {
 		/* Half a surrogate pair, or a longer number than that. */
-		err_set(e, ERR_INPUT, "the JSON has a string or a number that cannot be kept, at byte %zu",
+		err_set(e, ERR_INPUT,
+			"the JSON has a string or a number that cannot be kept, at byte %zu",
 			stop ? (size_t)(stop - (const char *)data) : 0);
 		return NULL;
 	}
@@ -200,7 +204,8 @@ json_print_pretty(const struct json *value)
 const struct json *
 json_get(const struct json *object, const char *key)
 {
-	return cJSON_IsObject(c(object)) ? j(cJSON_GetObjectItemCaseSensitive(c(object), key)) : NULL;
+	return cJSON_IsObject(c(object)) ? j(cJSON_GetObjectItemCaseSensitive(c(object), key))
+					 : NULL;
 }
 
 bool

@@ -46,8 +46,10 @@ struct later {
 static inline void
 reply_text(struct http_request *r, int status, const char *text)
 {
-	http_reply(r, &(struct http_reply){
-			      .status = status, .content_type = "text/plain", .body = text, .len = strlen(text)});
+	http_reply(r, &(struct http_reply){.status = status,
+					   .content_type = "text/plain",
+					   .body = text,
+					   .len = strlen(text)});
 }
 
 static inline int64_t
@@ -111,13 +113,16 @@ static inline void
 reply_body(struct http_request *r)
 {
 	const char *spooled = http_body_fd(r) >= 0 ? "yes" : "no";
-	struct http_field fields[] = {{"X-Spooled", spooled}, {"X-Method", http_method(r)}, {NULL, NULL}};
+	struct http_field fields[] = {
+		{"X-Spooled", spooled}, {"X-Method", http_method(r)}, {NULL, NULL}};
 	size_t len;
 	const void *body = http_body(r, &len);
 
-	http_reply(r, &(struct http_reply){
-			      .status = 200, .fields = fields, .body = body, .len = len,
-			      .content_type = http_header(r, "Content-Type")});
+	http_reply(r, &(struct http_reply){.status = 200,
+					   .fields = fields,
+					   .body = body,
+					   .len = len,
+					   .content_type = http_header(r, "Content-Type")});
 }
 
 static inline void
@@ -149,8 +154,9 @@ reply_form(struct http_request *r)
 	int n = http_multipart(http_header(r, "Content-Type"), body, len, parts, &e);
 
 	for (int i = 0; i < n; i++)
-		buf_printf(&b, "%s|%s|%.*s;", parts[i].name, parts[i].filename ? parts[i].filename : "-",
-			   (int)parts[i].len, (const char *)parts[i].data);
+		buf_printf(&b, "%s|%s|%.*s;", parts[i].name,
+			   parts[i].filename ? parts[i].filename : "-", (int)parts[i].len,
+			   (const char *)parts[i].data);
 	reply_text(r, n < 0 ? 400 : 200, n < 0 ? e.text : b.data ? b.data : "");
 	http_multipart_free(parts, n);
 	buf_free(&b);
@@ -160,12 +166,20 @@ static inline void
 reply_fields(struct http_request *r)
 {
 	static const struct http_field fields[] = {
-		{"X-Good", "yes \xc3\xa9"}, {"X-Split", "a\r\nX-Evil: 1"}, {"X Bad", "1"}, {"", "1"},
-		{"Content-Length", "5"}, {"Transfer-Encoding", "chunked"}, {"connection", "upgrade"},
-		{"X-Twice", "1"}, {"X-Twice", "2"}, {NULL, NULL},
+		{"X-Good", "yes \xc3\xa9"},
+		{"X-Split", "a\r\nX-Evil: 1"},
+		{"X Bad", "1"},
+		{"", "1"},
+		{"Content-Length", "5"},
+		{"Transfer-Encoding", "chunked"},
+		{"connection", "upgrade"},
+		{"X-Twice", "1"},
+		{"X-Twice", "2"},
+		{NULL, NULL},
 	};
 
-	http_reply(r, &(struct http_reply){.status = 700, .fields = fields, .body = "ok", .len = 2});
+	http_reply(r,
+		   &(struct http_reply){.status = 700, .fields = fields, .body = "ok", .len = 2});
 }
 
 static inline void
@@ -199,7 +213,8 @@ site_handle(void *arg, struct http_request *r)
 	else if (strcmp(path, "/empty") == 0)
 		http_reply(r, &(struct http_reply){.status = 204});
 	else if (strcmp(path, "/close") == 0)
-		http_reply(r, &(struct http_reply){.status = 200, .body = "bye", .len = 3, .close = true});
+		http_reply(r, &(struct http_reply){
+				      .status = 200, .body = "bye", .len = 3, .close = true});
 	else if (strcmp(path, "/twice") == 0)
 		reply_text(r, 200, "once"), reply_text(r, 500, "twice");
 	else if (strncmp(path, "/path/", 6) == 0)
@@ -230,7 +245,8 @@ site_stop(void *arg, int signo)
 static inline void
 site_run(int listen_fd, struct http_server_config config)
 {
-	static const struct http_handler handler = {site_begin, site_handle, site_too_large, site_gone};
+	static const struct http_handler handler = {site_begin, site_handle, site_too_large,
+						    site_gone};
 	struct site site = {0};
 	struct err e;
 
@@ -259,7 +275,8 @@ static int site_port;
 static inline int
 listen_somewhere(int *port)
 {
-	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in addr = {.sin_family = AF_INET,
+				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(addr);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -346,8 +363,8 @@ put_many(int fd, size_t count)
 }
 
 struct got {
-	int status;       /* 0: the connection ended without an answer; -1: silence */
-	char head[8192];  /* with the status line */
+	int status;      /* 0: the connection ended without an answer; -1: silence */
+	char head[8192]; /* with the status line */
 	char *body;
 	size_t len;
 };

@@ -85,7 +85,8 @@ test_keep_alive_and_methods(void **state)
 		char head[512] = "";
 		size_t n = 0;
 
-		while (n < sizeof(head) - 1 && !strstr(head, "\r\n\r\n") && recv(fd, head + n, 1, 0) == 1)
+		while (n < sizeof(head) - 1 && !strstr(head, "\r\n\r\n") &&
+		       recv(fd, head + n, 1, 0) == 1)
 			n++;
 		assert_non_null(strstr(head, "Content-Length: 7"));
 	}
@@ -156,7 +157,8 @@ test_bodies(void **state)
 		assert_int_equal(g.len, size);
 		assert_int_equal(strspn(g.body, "x"), size);
 		if (i % 3 == 0)
-			assert_non_null(strstr(g.head, size > MEMORY_BYTES ? "X-Spooled: yes" : "X-Spooled: no"));
+			assert_non_null(strstr(g.head, size > MEMORY_BYTES ? "X-Spooled: yes"
+									   : "X-Spooled: no"));
 		got_free(&g);
 		close(fd);
 	}
@@ -167,25 +169,33 @@ test_chunked(void **state)
 {
 	(void)state;
 	expect("POST /echo HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n"
-	       "3;ext=1\r\nabc\r\n00a\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n", 200, "abc0123456789");
+	       "3;ext=1\r\nabc\r\n00a\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n",
+	       200, "abc0123456789");
 	expect("POST /echo HTTP/1.1\r\n" H "Transfer-Encoding: Chunked\r\n\r\n0\r\n\r\n", 200, "");
-	expect("POST /echo HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n", 400, NULL);
+	expect("POST /echo HTTP/1.1\r\n" H
+	       "Transfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n",
+	       400, NULL);
 	expect("POST /echo HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n"
-	       "fffffffffffffffff\r\nabc\r\n0\r\n\r\n", 413, NULL);
+	       "fffffffffffffffff\r\nabc\r\n0\r\n\r\n",
+	       413, NULL);
 }
 
 static void
 test_doubtful_lengths(void **state)
 {
 	(void)state;
-	expect("POST /echo HTTP/1.1\r\n" H "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+	expect("POST /echo HTTP/1.1\r\n" H
+	       "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 	       400, NULL);
-	expect("POST /echo HTTP/1.1\r\n" H "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 400, NULL);
-	expect("POST /echo HTTP/1.1\r\n" H "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc", 400, NULL);
+	expect("POST /echo HTTP/1.1\r\n" H "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 400,
+	       NULL);
+	expect("POST /echo HTTP/1.1\r\n" H "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc", 400,
+	       NULL);
 	expect("POST /echo HTTP/1.1\r\n" H "Content-Length : 3\r\n\r\nabc", 400, NULL);
 	expect("POST /echo HTTP/1.1\r\n" H "Content-Length: -3\r\n\r\nabc", 400, NULL);
 	expect("POST /echo HTTP/1.1\r\n" H "Content-Length: 3x\r\n\r\nabc", 400, NULL);
-	expect("POST /echo HTTP/1.1\r\n" H "Content-Length: 99999999999999999999\r\n\r\nabc", 413, NULL);
+	expect("POST /echo HTTP/1.1\r\n" H "Content-Length: 99999999999999999999\r\n\r\nabc", 413,
+	       NULL);
 	expect("POST /echo HTTP/1.1\r\n" H "Transfer-Encoding: gzip, chunked\r\n\r\n", 501, NULL);
 	expect("POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, NULL);
 	expect("GET /echo HTTP/1.1\r\n" H H "\r\n", 400, NULL);
@@ -214,8 +224,11 @@ test_targets(void **state)
 	expect("GET /query?a=%c0%80 HTTP/1.1\r\n" H "\r\n", 400, NULL);
 	expect("GET /path/a#b HTTP/1.1\r\n" H "\r\n", 400, NULL);
 	expect("OPTIONS * HTTP/1.1\r\n" H "\r\n", 400, NULL);
-	expect("GET /query?1&2&3&4&5&6&7&8&9&10&11&12&13&14&15&16&17&18&19&20&21&22&23&24&25&26&27&28&29&30"
-	       "&31&32&33 HTTP/1.1\r\n" H "\r\n", 400, NULL);
+	expect("GET "
+	       "/query?1&2&3&4&5&6&7&8&9&10&11&12&13&14&15&16&17&18&19&20&21&22&23&24&25&26&27&28&"
+	       "29&30"
+	       "&31&32&33 HTTP/1.1\r\n" H "\r\n",
+	       400, NULL);
 }
 
 /* A header block of just above 16 KiB, in one long field and in many. */
@@ -235,7 +248,8 @@ test_long_headers(void **state)
 	}
 	n = (size_t)sprintf(text, "GET /echo HTTP/1.1\r\n" H);
 	while (n < 36000)
-		n += (size_t)sprintf(text + n, "X%zu: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n", n);
+		n += (size_t)sprintf(
+			text + n, "X%zu: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n", n);
 	strcpy(text + n, "\r\n");
 	expect(text, 431, NULL);
 	n = (size_t)sprintf(text, "GET /");
@@ -320,7 +334,8 @@ test_expect_continue(void **state)
 	int fd = dial();
 
 	(void)state;
-	put(fd, "POST /echo HTTP/1.1\r\n" H "Content-Length: 8000000\r\nExpect: 100-continue\r\n\r\n");
+	put(fd,
+	    "POST /echo HTTP/1.1\r\n" H "Content-Length: 8000000\r\nExpect: 100-continue\r\n\r\n");
 	want_answer(fd, 413, "at most 1048576 bytes");
 	assert_true(at_end(fd));
 	close(fd);
@@ -386,7 +401,10 @@ static void
 test_clients_leave(void **state)
 {
 	static const char *const unfinished[] = {
-		"", "GET", "GET /echo HTTP/1.1\r\n", "GET /echo HTTP/1.1\r\nHo",
+		"",
+		"GET",
+		"GET /echo HTTP/1.1\r\n",
+		"GET /echo HTTP/1.1\r\nHo",
 		"POST /echo HTTP/1.1\r\n" H "Content-Length: 100\r\n\r\nabc",
 		"POST /echo HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5\r\nab",
 		"POST /huge HTTP/1.1\r\n" H "Content-Length: 100000\r\n\r\nabc",
@@ -411,7 +429,8 @@ test_clients_leave(void **state)
 static void
 test_slow_clients(void **state)
 {
-	static const char drip[] = "POST /echo HTTP/1.1\r\n" H "Content-Length: 99999\r\n\r\nabcdefghijklmnopqrstuvwxyz";
+	static const char drip[] = "POST /echo HTTP/1.1\r\n" H
+				   "Content-Length: 99999\r\n\r\nabcdefghijklmnopqrstuvwxyz";
 	int silent = dial(), half = dial(), dripping = dial(), slow_body = dial(), waits = dial();
 	uint64_t before = clock_mono_ns();
 	bool dripping_ended = false, body_ended = false;
@@ -474,7 +493,8 @@ cpu_ms(pid_t pid)
 	assert_non_null(f);
 	assert_non_null(fgets(text, sizeof(text), f));
 	fclose(f);
-	sscanf(strrchr(text, ')') + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &kernel);
+	sscanf(strrchr(text, ')') + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+	       &kernel);
 	return (user + kernel) * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
 }
 
@@ -510,7 +530,8 @@ static void
 test_descriptors_run_out(void **state)
 {
 	(void)state;
-	site_start((struct http_server_config){.idle_seconds = 30, .connections_max = 1000}, few_descriptors);
+	site_start((struct http_server_config){.idle_seconds = 30, .connections_max = 1000},
+		   few_descriptors);
 	flood_then_ask(100);
 	assert_int_equal(site_end(), 0);
 }

@@ -110,19 +110,24 @@ ask_and_wait(const struct http_ask *how)
 static void
 test_methods(void **state)
 {
-	static const struct http_field fields[] = {{"Content-Type", "text/x"}, {"X-Empty", ""}, {NULL, NULL}};
+	static const struct http_field fields[] = {
+		{"Content-Type", "text/x"}, {"X-Empty", ""}, {NULL, NULL}};
 
 	(void)state;
 	ask_and_wait(&(struct http_ask){.url = url("/path/x")});
 	assert_int_equal(last.status, 200);
 	assert_string_equal(last.body, "/path/x");
 	assert_string_equal(last.type, "text/plain");
-	ask_and_wait(&(struct http_ask){.method = "POST", .url = url("/echo"), .body = "hello", .body_len = 5,
+	ask_and_wait(&(struct http_ask){.method = "POST",
+					.url = url("/echo"),
+					.body = "hello",
+					.body_len = 5,
 					.fields = fields});
 	assert_string_equal(last.body, "hello");
 	assert_string_equal(last.type, "text/x");
 	assert_string_equal(last.field, "POST");
-	ask_and_wait(&(struct http_ask){.method = "PATCH", .url = url("/echo"), .body = "a\0b", .body_len = 3});
+	ask_and_wait(&(struct http_ask){
+		.method = "PATCH", .url = url("/echo"), .body = "a\0b", .body_len = 3});
 	assert_int_equal(last.len, 3);
 	assert_string_equal(last.type, "");
 	assert_string_equal(last.field, "PATCH");
@@ -168,8 +173,11 @@ test_files(void **state)
 		assert_int_equal(ftruncate(out, 0), 0);
 		assert_int_equal(lseek(out, 0, SEEK_SET), 0);
 		progress_sent = 0;
-		ask_and_wait(&(struct http_ask){.method = "POST", .url = url("/later"), .body_fd = in,
-						.out_fd = out, .progress = on_progress});
+		ask_and_wait(&(struct http_ask){.method = "POST",
+						.url = url("/later"),
+						.body_fd = in,
+						.out_fd = out,
+						.progress = on_progress});
 		assert_int_equal(last.status, 200);
 		assert_int_equal(last.len, size);
 		assert_int_equal(lseek(out, 0, SEEK_END), (off_t)size);
@@ -202,9 +210,16 @@ test_limits(void **state)
 	char *big = calloc(1, 100000);
 
 	(void)state;
-	failed(&(struct http_ask){.method = "POST", .url = url("/echo"), .body = big, .body_len = 100000,
-				  .answer_max = 99999}, ERR_LIMIT, "is longer than 99999 bytes");
-	ask_and_wait(&(struct http_ask){.method = "POST", .url = url("/echo"), .body = big, .body_len = 100000,
+	failed(&(struct http_ask){.method = "POST",
+				  .url = url("/echo"),
+				  .body = big,
+				  .body_len = 100000,
+				  .answer_max = 99999},
+	       ERR_LIMIT, "is longer than 99999 bytes");
+	ask_and_wait(&(struct http_ask){.method = "POST",
+					.url = url("/echo"),
+					.body = big,
+					.body_len = 100000,
 					.answer_max = 100000});
 	assert_int_equal(last.len, 100000);
 	failed(&(struct http_ask){.url = url("/never"), .total_ns = 50 * NS_PER_MS}, ERR_AGAIN,
@@ -223,7 +238,8 @@ rude_server(const char *says, size_t len, int *port)
 	if (!pid) {
 		int fd = accept(listener, NULL, NULL);
 
-		if (recv(fd, request, sizeof(request), 0) < 0 || send(fd, says, len, MSG_NOSIGNAL) < 0)
+		if (recv(fd, request, sizeof(request), 0) < 0 ||
+		    send(fd, says, len, MSG_NOSIGNAL) < 0)
 			_exit(1);
 		close(fd);
 		_exit(0);
@@ -256,7 +272,8 @@ test_failures(void **state)
 	snprintf(text, sizeof(text), "cannot reach 127.0.0.1:%d: Connection refused", port);
 	failed(&(struct http_ask){.url = where}, ERR_AGAIN, text);
 	rude("", ERR_AGAIN, "closed the connection before its answer was complete");
-	rude("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", ERR_AGAIN, "before its answer was complete");
+	rude("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", ERR_AGAIN,
+	     "before its answer was complete");
 	rude("SSH-2.0-x\r\n", ERR_AGAIN, "does not speak HTTP");
 	failed(&(struct http_ask){.url = "http://no-such-host.invalid/"}, ERR_AGAIN,
 	       "cannot reach no-such-host.invalid:80");
@@ -266,7 +283,8 @@ test_failures(void **state)
 static void
 test_redirect(void **state)
 {
-	static const char says[] = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n";
+	static const char says[] =
+		"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n";
 	char where[64];
 	int port, status;
 	pid_t pid = rude_server(says, sizeof(says) - 1, &port);
@@ -286,7 +304,8 @@ test_no_proxy_for_loopback(void **state)
 	setenv("http_proxy", "http://127.0.0.1:1/", 1);
 	ask_and_wait(&(struct http_ask){.url = url("/path/x")});
 	assert_int_equal(last.status, 200);
-	failed(&(struct http_ask){.url = "http://192.0.2.1/"}, ERR_AGAIN, "cannot reach 192.0.2.1:80: Connection refused");
+	failed(&(struct http_ask){.url = "http://192.0.2.1/"}, ERR_AGAIN,
+	       "cannot reach 192.0.2.1:80: Connection refused");
 	unsetenv("http_proxy");
 }
 
@@ -304,8 +323,11 @@ refused(const struct http_ask *how, const char *text)
 static void
 test_bad_asks(void **state)
 {
-	static const struct http_field bad[][2] = {
-		{{"X-A", "b\r\nX-C: d"}}, {{"X A", "b"}}, {{"X:A", "b"}}, {{"", "b"}}, {{"X-A\n", "b"}}};
+	static const struct http_field bad[][2] = {{{"X-A", "b\r\nX-C: d"}},
+						   {{"X A", "b"}},
+						   {{"X:A", "b"}},
+						   {{"", "b"}},
+						   {{"X-A\n", "b"}}};
 	int pipes[2];
 
 	(void)state;
@@ -319,9 +341,11 @@ test_bad_asks(void **state)
 	refused(&(struct http_ask){.url = url("/"), .method = "GET /x"}, "not a method");
 	refused(&(struct http_ask){.url = url("/"), .method = ""}, "not a method");
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
-		refused(&(struct http_ask){.url = url("/"), .fields = bad[i]}, "not a header field");
+		refused(&(struct http_ask){.url = url("/"), .fields = bad[i]},
+			"not a header field");
 	assert_int_equal(pipe(pipes), 0);
-	assert_null(ask(&(struct http_ask){.url = url("/"), .method = "POST", .body_fd = pipes[0]}));
+	assert_null(
+		ask(&(struct http_ask){.url = url("/"), .method = "POST", .body_fd = pipes[0]}));
 	assert_int_equal(e.cls, ERR_NODE);
 	close(pipes[0]);
 	close(pipes[1]);
@@ -338,8 +362,8 @@ test_many(void **state)
 	last.calls = 0;
 	wanted = MANY;
 	for (int i = 0; i < MANY; i++)
-		assert_non_null(ask(&(struct http_ask){.method = "POST", .url = url("/later"), .body = "abc",
-						       .body_len = 3}));
+		assert_non_null(ask(&(struct http_ask){
+			.method = "POST", .url = url("/later"), .body = "abc", .body_len = 3}));
 	assert_int_equal(loop_run(l, &e), 0);
 	assert_int_equal(last.calls, MANY);
 	assert_int_equal(last.status, 200);
@@ -386,20 +410,26 @@ test_cancel(void **state)
 	(void)state;
 	last.calls = 0;
 	for (int i = 0; i < 3; i++)
-		others[i] = http_client_ask(client, &(struct http_ask){.url = url(i ? "/never" : "/later")},
+		others[i] = http_client_ask(client,
+					    &(struct http_ask){.url = url(i ? "/never" : "/later")},
 					    must_not_answer, NULL, &e);
-	first = http_client_ask(client, &(struct http_ask){.url = url("/path/y")}, cancel_others, &first, &e);
+	first = http_client_ask(client, &(struct http_ask){.url = url("/path/y")}, cancel_others,
+				&first, &e);
 	assert_non_null(first);
 	assert_int_equal(loop_run(l, &e), 0);
 	assert_int_equal(last.status, 200);
 	http_call_cancel(NULL);
 	/* From within curl; and one that is still there when the client ends. */
 	others[0] = http_client_ask(client,
-				    &(struct http_ask){.url = url("/later"), .method = "POST", .body = big,
-						       .body_len = 900000, .progress = cancel_in_progress},
+				    &(struct http_ask){.url = url("/later"),
+						       .method = "POST",
+						       .body = big,
+						       .body_len = 900000,
+						       .progress = cancel_in_progress},
 				    must_not_answer, NULL, &e);
 	ask_and_wait(&(struct http_ask){.url = url("/later")});
-	assert_non_null(http_client_ask(client, &(struct http_ask){.url = url("/never")}, must_not_answer, NULL, &e));
+	assert_non_null(http_client_ask(client, &(struct http_ask){.url = url("/never")},
+					must_not_answer, NULL, &e));
 	free(big);
 }
 
@@ -408,9 +438,9 @@ main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, start, end)
 	const struct CMUnitTest tests[] = {
-		T(test_methods),  T(test_files),	       T(test_limits),	T(test_failures),
-		T(test_redirect), T(test_no_proxy_for_loopback), T(test_bad_asks), T(test_many),
-		T(test_cancel),
+		T(test_methods),  T(test_files),    T(test_limits),
+		T(test_failures), T(test_redirect), T(test_no_proxy_for_loopback),
+		T(test_bad_asks), T(test_many),     T(test_cancel),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

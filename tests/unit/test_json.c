@@ -22,10 +22,27 @@ static void
 test_check_takes(void **state)
 {
 	static const char *const good[] = {
-		"null", " true\n", "false", "0", "-0", "-0.0e-0", "1E+2", "123456789012345678901234567890",
-		"1e999", "\"\"", "\"a\\u0000\\\"\\/\\b\\f\\n\\r\\t\\\\\"", "\"\\ud800\"", "\"\x7f\"",
-		"\"\xc3\xa9\xf4\x8f\xbf\xbf\"", "[]", "[ ]", "{}", "{ }", "[1,[2,{\"a\":[]}],3]",
-		"{\"a\":1,\"a\":2}", "\t{\r\n\"a\" : [ 1 , 2 ] }",
+		"null",
+		" true\n",
+		"false",
+		"0",
+		"-0",
+		"-0.0e-0",
+		"1E+2",
+		"123456789012345678901234567890",
+		"1e999",
+		"\"\"",
+		"\"a\\u0000\\\"\\/\\b\\f\\n\\r\\t\\\\\"",
+		"\"\\ud800\"",
+		"\"\x7f\"",
+		"\"\xc3\xa9\xf4\x8f\xbf\xbf\"",
+		"[]",
+		"[ ]",
+		"{}",
+		"{ }",
+		"[1,[2,{\"a\":[]}],3]",
+		"{\"a\":1,\"a\":2}",
+		"\t{\r\n\"a\" : [ 1 , 2 ] }",
 	};
 
 	(void)state;
@@ -38,12 +55,61 @@ static void
 test_check_refuses(void **state)
 {
 	static const char *const bad[] = {
-		"", " ", "nul", "nulll", "True", "NaN", "Infinity", "-", "+1", "01", "-01", "1.", ".5", "1e",
-		"1e+", "0x1", "1 2", "\"", "\"\\\"", "\"\\x\"", "\"\\u12\"", "\"\\u12g4\"", "\"a\nb\"",
-		"\"\xff\"", "\"\xc0\x80\"", "\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"", "\"\xc3\"", "\xef\xbb\xbf{}",
-		"[", "]", "[1", "[1,", "[1,]", "[,1]", "[1 2]", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,}",
-		"{\"a\" 1}", "{a:1}", "{1:1}", "{,}", "[}", "{]", "[1}", "{\"a\":1]", "{}}", "// c\n1", "'a'",
-		"\xc2\xa0" "1", "[\f1]",
+		"",
+		" ",
+		"nul",
+		"nulll",
+		"True",
+		"NaN",
+		"Infinity",
+		"-",
+		"+1",
+		"01",
+		"-01",
+		"1.",
+		".5",
+		"1e",
+		"1e+",
+		"0x1",
+		"1 2",
+		"\"",
+		"\"\\\"",
+		"\"\\x\"",
+		"\"\\u12\"",
+		"\"\\u12g4\"",
+		"\"a\nb\"",
+		"\"\xff\"",
+		"\"\xc0\x80\"",
+		"\"\xed\xa0\x80\"",
+		"\"\xf4\x90\x80\x80\"",
+		"\"\xc3\"",
+		"\xef\xbb\xbf{}",
+		"[",
+		"]",
+		"[1",
+		"[1,",
+		"[1,]",
+		"[,1]",
+		"[1 2]",
+		"{",
+		"{\"a\"",
+		"{\"a\":",
+		"{\"a\":1",
+		"{\"a\":1,}",
+		"{\"a\" 1}",
+		"{a:1}",
+		"{1:1}",
+		"{,}",
+		"[}",
+		"{]",
+		"[1}",
+		"{\"a\":1]",
+		"{}}",
+		"// c\n1",
+		"'a'",
+		"\xc2\xa0"
+		"1",
+		"[\f1]",
 	};
 
 	(void)state;
@@ -58,7 +124,8 @@ test_check_refuses(void **state)
 static void
 test_check_truncated(void **state)
 {
-	static const char text[] = "{\"k\\u00e9y\": [1.5e+3, true, \"\xe2\x82\xac\\n\", {\"b\": null}]}";
+	static const char text[] =
+		"{\"k\\u00e9y\": [1.5e+3, true, \"\xe2\x82\xac\\n\", {\"b\": null}]}";
 
 	(void)state;
 	for (size_t n = 0; n < sizeof(text) - 1; n++) {
@@ -88,7 +155,8 @@ test_depth(void **state)
 	assert_int_equal(json_check(text, deep), JSON_FORM_DEEP);
 	memset(text + deep, ']', deep);
 	assert_int_equal(json_check(text, 2 * deep), JSON_FORM_DEEP);
-	assert_int_equal(json_check(text + deep - JSON_DEPTH_MAX, 2 * JSON_DEPTH_MAX), JSON_FORM_OK);
+	assert_int_equal(json_check(text + deep - JSON_DEPTH_MAX, 2 * JSON_DEPTH_MAX),
+			 JSON_FORM_OK);
 	assert_int_equal(json_check(text + deep - JSON_DEPTH_MAX - 1, 2 * JSON_DEPTH_MAX + 2),
 			 JSON_FORM_DEEP);
 	assert_null(json_parse(text, 2 * deep, &e));
@@ -163,7 +231,8 @@ test_parse_refuses(void **state)
 static void
 test_long_number(void **state)
 {
-	static const char digits[] = "1111111111222222222233333333334444444444555555555566666666667777";
+	static const char digits[] =
+		"1111111111222222222233333333334444444444555555555566666666667777";
 	struct err e = {0};
 	struct json *j = json_parse(digits, sizeof(digits) - 1, &e);
 
@@ -278,11 +347,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_check_takes),   cmocka_unit_test(test_check_refuses),
+		cmocka_unit_test(test_check_takes),     cmocka_unit_test(test_check_refuses),
 		cmocka_unit_test(test_check_truncated), cmocka_unit_test(test_depth),
-		cmocka_unit_test(test_only_member),   cmocka_unit_test(test_parse_refuses),
-		cmocka_unit_test(test_parse_reads),   cmocka_unit_test(test_build),
-		cmocka_unit_test(test_many_members),  cmocka_unit_test(test_long_number),
+		cmocka_unit_test(test_only_member),     cmocka_unit_test(test_parse_refuses),
+		cmocka_unit_test(test_parse_reads),     cmocka_unit_test(test_build),
+		cmocka_unit_test(test_many_members),    cmocka_unit_test(test_long_number),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,7 +13,9 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -72,6 +74,23 @@ teardown(void **state)
 	loop_free(l);
 	close(run_fd);
 	return dir_remove(AT_FDCWD, run_path, &e);
+}
+
+/* A port that nobody listens on at the moment. */
+static const char *
+free_port(void)
+{
+	static char text[64];
+	struct sockaddr_in addr = {.sin_family = AF_INET,
+				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(addr);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_int_equal(bind(fd, (struct sockaddr *)&addr, len), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
+	close(fd);
+	snprintf(text, sizeof(text), "tcp://127.0.0.1:%d", ntohs(addr.sin_port));
+	return text;
 }
 
 static int
@@ -151,7 +170,7 @@ count_in_order(void *arg, const struct mq_frame *f, size_t n)
 static void
 test_push_pull(void **state)
 {
-	static const char *const where[] = {"inproc://a", "ipc:a", "tcp://127.0.0.1:19557"};
+	const char *const where[] = {"inproc://a", "ipc:a", free_port()};
 
 	(void)state;
 	for (size_t i = 0; i < 3; i++) {
@@ -471,9 +490,18 @@ test_stale_socket_and_mode(void **state)
 static void
 test_bad_endpoints(void **state)
 {
-	static const char *const bad[] = {"ipc:", "ipc:../x", "ipc:a/b", "ipc:..", "ipc:.", "udp://x:1",
-					  "ipc:0123456789012345678901234567890123456789012345678901234567890123456789",
-					  "tcp://nowhere", "tcp://127.0.0.1:99999", ""};
+	static const char *const bad[] = {
+		"ipc:",
+		"ipc:../x",
+		"ipc:a/b",
+		"ipc:..",
+		"ipc:.",
+		"udp://x:1",
+		"ipc:0123456789012345678901234567890123456789012345678901234567890123456789",
+		"tcp://nowhere",
+		"tcp://127.0.0.1:99999",
+		""};
+	const char *port = free_port();
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
@@ -483,10 +511,8 @@ test_bad_endpoints(void **state)
 		assert_true(e.cls != ERR_NONE && e.text[0]);
 	}
 	assert_null(mq_open(m, MQ_PULL, &(struct mq_options){.bind = NULL}, NULL, NULL, &e));
-	assert_non_null(mq_open(m, MQ_PULL, ENDPOINT(bind, "tcp://127.0.0.1:19558"), stop_on_message,
-				NULL, &e));
-	assert_null(mq_open(m, MQ_PULL, ENDPOINT(bind, "tcp://127.0.0.1:19558"), stop_on_message, NULL,
-			    &e));
+	assert_non_null(mq_open(m, MQ_PULL, ENDPOINT(bind, port), stop_on_message, NULL, &e));
+	assert_null(mq_open(m, MQ_PULL, ENDPOINT(bind, port), stop_on_message, NULL, &e));
 	assert_int_equal(e.errnum, EADDRINUSE);
 }
 
@@ -533,17 +559,10 @@ main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_push_pull),
-		T(test_ping_pong),
-		T(test_no_peer),
-		T(test_handover),
-		T(test_close_in_callback),
-		T(test_fairness),
-		T(test_bad_messages),
-		T(test_send_last),
-		T(test_stale_socket_and_mode),
-		T(test_bad_endpoints),
-		T(test_reconnect),
+		T(test_push_pull),     T(test_ping_pong),         T(test_no_peer),
+		T(test_handover),      T(test_close_in_callback), T(test_fairness),
+		T(test_bad_messages),  T(test_send_last),         T(test_stale_socket_and_mode),
+		T(test_bad_endpoints), T(test_reconnect),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,7 +34,8 @@ parse(const char *type, const char *body, size_t len, char **copy)
 }
 
 static void
-part_is(const struct http_part *p, const char *name, const char *filename, const char *data, size_t len)
+part_is(const struct http_part *p, const char *name, const char *filename, const char *data,
+	size_t len)
 {
 	assert_string_equal(p->name, name);
 	if (filename)
@@ -48,18 +49,20 @@ part_is(const struct http_part *p, const char *name, const char *filename, const
 static void
 test_good(void **state)
 {
-	static const char body[] =
-		NAMED("metadata", "{\"name\": \"x\"}")
-		PART("Content-Disposition: form-data; name=\"zip_file\"; filename=\"p \\\"q\\\".zip\"\r\n"
-		     "Content-Type: application/zip\r\nContent-Transfer-Encoding: binary", "PK\0\r\n--X\r\n--XXX\r\n--XX-\r\nend")
-		NAMED("empty", "")
-		PART("content-disposition:form-data;name=bare;filename=\"caf\xc3\xa9%22\";", "\r\n")
-		LAST;
+	static const char body[] = NAMED("metadata", "{\"name\": \"x\"}")
+		PART("Content-Disposition: form-data; name=\"zip_file\"; filename=\"p "
+		     "\\\"q\\\".zip\"\r\n"
+		     "Content-Type: application/zip\r\nContent-Transfer-Encoding: binary",
+		     "PK\0\r\n--X\r\n--XXX\r\n--XX-\r\nend") NAMED("empty", "")
+			PART("content-disposition:form-data;name=bare;filename=\"caf\xc3\xa9%22\";",
+			     "\r\n") LAST;
 	static const char bare[] = "--XX\r\nContent-Disposition: form-data; name=a\r\n\r\n--XX--";
 	char *copy;
 
 	(void)state;
-	assert_int_equal(parse("Multipart/Form-Data;charset=utf-8; boundary=\"XX\"", body, sizeof(body) - 1, &copy), 4);
+	assert_int_equal(parse("Multipart/Form-Data;charset=utf-8; boundary=\"XX\"", body,
+			       sizeof(body) - 1, &copy),
+			 4);
 	part_is(&parts[0], "metadata", NULL, "{\"name\": \"x\"}", 13);
 	part_is(&parts[1], "zip_file", "p \"q\".zip", "PK\0\r\n--X\r\n--XXX\r\n--XX-\r\nend", 27);
 	part_is(&parts[2], "empty", NULL, "", 0);
@@ -112,26 +115,40 @@ test_bad(void **state)
 	refused("multipart/form-data; boundary=XX; boundary=YY", LAST, "two boundaries");
 	refused("multipart/form-dataX; boundary=XX", LAST, "malformed");
 	refused("multipart/form-data; boundary="
-		"01234567890123456789012345678901234567890123456789012345678901234567890", "", "1 to 70");
+		"01234567890123456789012345678901234567890123456789012345678901234567890",
+		"", "1 to 70");
 	refused(TYPE, "", "does not begin");
 	refused(TYPE, "preamble\r\n" LAST, "does not begin");
 	refused(TYPE, "--XY\r\n", "does not begin");
 	refused(TYPE, NAMED("a", "1") LAST "epilogue", "after the multipart body");
 	refused(TYPE, NAMED("a", "1") "--XX", "truncated");
 	refused(TYPE, NAMED("a", "1"), "truncated");
-	refused(TYPE, "--XX\r\nContent-Disposition: form-data; name=a", "truncated in a part's header");
+	refused(TYPE, "--XX\r\nContent-Disposition: form-data; name=a",
+		"truncated in a part's header");
 	refused(TYPE, PART("Content-Type: text/plain", "1") LAST, "has no name");
 	refused(TYPE, PART("Content-Disposition: form-data", "1") LAST, "has no name");
 	refused(TYPE, PART("Content-Disposition: form-data; name=\"\"", "1") LAST, "has no name");
 	refused(TYPE, PART("Content-Disposition: attachment; name=a", "1") LAST, "not form-data");
-	refused(TYPE, PART("Content-Disposition: form-data; name=a; name=b", "1") LAST, "malformed");
+	refused(TYPE, PART("Content-Disposition: form-data; name=a; name=b", "1") LAST,
+		"malformed");
 	refused(TYPE, PART("Content-Disposition: form-data; name=\"a", "1") LAST, "malformed");
-	refused(TYPE, PART("Content-Disposition: form-data; name=\"a\x01\"", "1") LAST, "malformed");
+	refused(TYPE, PART("Content-Disposition: form-data; name=\"a\x01\"", "1") LAST,
+		"malformed");
 	refused(TYPE, PART("Content-Disposition: form-data; name=\"\xff\"", "1") LAST, "malformed");
-	refused(TYPE, PART("Content-Disposition: form-data; name=a\r\nContent-Disposition: form-data; name=b", "1") LAST,
+	refused(TYPE,
+		PART("Content-Disposition: form-data; name=a\r\nContent-Disposition: form-data; "
+		     "name=b",
+		     "1") LAST,
 		"not form-data");
-	refused(TYPE, PART("Content-Disposition: form-data; name=a\r\nContent-Transfer-Encoding: base64", "1") LAST,
+	refused(TYPE,
+		PART("Content-Disposition: form-data; name=a\r\nContent-Transfer-Encoding: base64",
+		     "1") LAST,
 		"Content-Transfer-Encoding");
+	refused(TYPE,
+		PART("Content-Disposition: form-data; filename=a\r\n"
+		     "Content-Disposition: form-data; name=b; filename=c",
+		     "1") LAST,
+		"has no name");
 	refused(TYPE, PART("no colon", "1") LAST, "malformed header");
 	refused(TYPE, PART(" folded: x", "1") LAST, "malformed header");
 }
