@@ -29,26 +29,41 @@ struct zip {
 	uint64_t in_bytes, out_bytes;
 	size_t entries;
 	bool too_large;
+	int write_errno;
 	char path[PATH_BYTES_MAX]; /* of the entry at hand, below the root */
 	char block[COPY_BYTES];
 };
 
+/*
+ * Never fails: libarchive does not free a compressor whose output failed.  What went wrong
+ * is kept, and asked for after each block.
+ */
 static la_ssize_t
 write_out(struct archive *archive, void *arg, const void *data, size_t len)
 {
 	struct zip *z = arg;
 
-	if (z->out_bytes + len > ZIP_BYTES_MAX) {
-		z->too_large = true;
-		archive_set_error(archive, EFBIG, "more than %d MiB zipped", ZIP_BYTES_MAX >> 20);
-		return -1;
-	}
-	if (fd_write_all(z->out_fd, data, len)) {
-		archive_set_error(archive, errno, "cannot write");
-		return -1;
-	}
+	(void)archive;
+	if (z->too_large || z->write_errno)
+		return (la_ssize_t)len;
 	z->out_bytes += len;
+	if (z->out_bytes > ZIP_BYTES_MAX)
+		z->too_large = true;
+	else if (fd_write_all(z->out_fd, data, len))
+		z->write_errno = errno;
 	return (la_ssize_t)len;
+}
+
+static int
+check_output(const struct zip *z, struct err *e)
+{
+	if (z->too_large)
+		return err_set(e, ERR_INPUT, "more than %d MiB zipped", ZIP_BYTES_MAX >> 20);
+	if (z->write_errno) {
+		errno = z->write_errno;
+		return err_sys(e, ERR_NODE, "cannot keep the zip");
+	}
+	return 0;
 }
 
 static int
@@ -56,7 +71,7 @@ archive_failed(struct zip *z, struct err *e)
 {
 	const char *text = archive_error_string(z->archive);
 
-	return err_set(e, z->too_large ? ERR_INPUT : ERR_NODE, "%s", text ? text : "cannot zip");
+	return err_set(e, ERR_NODE, "%s", text ? text : "cannot zip");
 }
 
 static int
@@ -76,6 +91,8 @@ put_content(struct zip *z, int fd, uint64_t size, struct err *e)
 			break;
 		if (archive_write_data(z->archive, z->block, (size_t)n) != n)
 			return archive_failed(z, e);
+		if (check_output(z, e))
+			return -1;
 	}
 	if (done != size)
 		return err_set(e, ERR_INPUT, "%s: changed while it was read", z->path);
@@ -261,6 +278,8 @@ zip_directory(int dir_fd, const char *name, int out_fd, struct err *e)
 	}
 	if (rc == 0 && archive_write_close(z->archive) != ARCHIVE_OK)
 		rc = archive_failed(z, e);
+	if (rc == 0)
+		rc = check_output(z, e);
 	if (rc)
 		err_wrap(e, "%.200s", name);
 	if (z->archive)
