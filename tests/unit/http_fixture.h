@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -300,6 +300,7 @@ site_start(struct http_server_config config, void (*before)(void))
 	fflush(NULL);
 	site_pid = fork();
 	if (!site_pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that failed does not end it */
 		if (before)
 			before();
 		site_run(fd, config);
