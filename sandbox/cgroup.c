@@ -102,7 +102,8 @@ use_tree(struct cgroup_manager *m, const struct cgroup_host *h, unsigned i, cons
 	rc = driver->v2 ? cgroup_v2_base(h, i, parent, t, want, need, e)
 			: open_v1_base(h, i, parent, t, e);
 	if (rc < 0 || open_root(m, t, e) < 0 || driver->prepare(m, t, want, need, e) < 0 ||
-	    faccessat(t->root, "cgroup.procs", W_OK, AT_EACCESS) < 0) {
+	    (faccessat(t->root, "cgroup.procs", W_OK, AT_EACCESS) < 0 &&
+	     err_sys(e, ERR_NODE, "cannot write to cgroup %s", t->path))) {
 		close_tree(t);
 		if (!need)
 			return 0;
