@@ -27,7 +27,7 @@ def compose(result, encode_json):
         raise bad("has the key %.100r beside statusCode; known are %s"
                   % (unknown[0], ", ".join(sorted(KEYS))))
     status = result["statusCode"]
-    if type(status) is not int and not (isinstance(status, int) and not isinstance(status, bool)):
+    if not isinstance(status, int) or isinstance(status, bool):
         raise bad("has statusCode %.100r, not a whole number" % (status,))
     status = int(status)
     if not 200 <= status <= 599:

@@ -87,10 +87,16 @@ def _c_codec():
     quote = _json.encode_basestring
 
     def decode(text):
+        text = text.strip(" \t\n\r")
         try:
-            return scan(text.strip(" \t\n\r"), 0)[0]
-        except StopIteration:
-            raise ValueError("the payload is not JSON") from None
+            value, end = scan(text, 0)
+        except StopIteration as stop:
+            raise ValueError("not JSON at character %d" % stop.value) from None
+        except SystemError:  # the scanner wants json.decoder's exception, which is not loaded
+            raise ValueError("not JSON") from None
+        if end != len(text):
+            raise ValueError("not JSON at character %d" % end)
+        return value
 
     def encode(value):
         encoder = _json.make_encoder({}, _refuse_type, quote, None, ":", ",", False, False, False)
@@ -139,7 +145,8 @@ class Channel:
             posix.dup2(fd, target, False)
         except OSError:
             target = posix.dup(fd)  # few descriptors allowed; the copy is close-on-exec, too
-        posix.close(fd)
+        if target != fd:
+            posix.close(fd)
         return target
 
     def _identify(self):
@@ -219,16 +226,12 @@ def _prepare_path(root):
     version = "python%d.%d" % sys.version_info[:2]
     extra = posix.environ.get(b"PYTHONPATH", b"").decode("utf-8", "surrogateescape")
     path = [function] + [p for p in extra.split(":") if p]
-    has_deps = _exists(deps)
-    if has_deps:
+    if _exists(deps):
         path.append(deps)
     image = [p for p in ("/usr/local/lib/" + version + "/dist-packages",
                          "/usr/lib/python3/dist-packages",
                          sys.prefix + "/lib/" + version + "/site-packages") if _exists(p)]
     sys.path[:] = path + sys.path + image
-    if has_deps and any(name.endswith(".pth") for name in posix.listdir(deps)):
-        import site
-        site.addsitedir(deps)
 
 
 def _prepare_streams():
@@ -290,6 +293,14 @@ class Identity:
 
 
 # ---- The function ----------------------------------------------------------------------
+
+def read_pth_files(root):
+    """Some packages are found, or start, by a .pth file; it may run code."""
+    deps = root + "/opt/deps"
+    if deps in sys.path and any(name.endswith(".pth") for name in posix.listdir(deps)):
+        import site
+        site.addsitedir(deps)
+
 
 def load_function(root):
     """The object `main` of the function's module, imported as `import` would."""
@@ -396,15 +407,15 @@ def call(main, plan, payload, given, context):
     return result
 
 
-def read_payload(channel, event, decode):
-    """(payload, whether there is one)."""
-    kind = event.get("payload", "none")
-    data = channel.read_bytes(event.get("bytes", 0))
-    if kind == "json":
-        return decode(data.decode("utf-8")), True
-    if kind == "text":
-        return data.decode("utf-8"), True
-    return (data, True) if kind == "bytes" else (None, False)
+def decode_payload(kind, data, decode):
+    """What main gets."""
+    try:
+        if kind == "json":
+            return decode(data.decode("utf-8"))
+        return data.decode("utf-8") if kind == "text" else data
+    except ValueError as error:  # JSON that Python cannot hold: a number of 5000 digits
+        raise Failure("BadPayload", "the payload cannot be decoded as %s: %s"
+                      % (kind, error)) from None
 
 
 # ---- The answer ------------------------------------------------------------------------
@@ -489,6 +500,7 @@ class Run:
         start_us = time.process_time_ns() // 1000
         began = _monotonic_ns()
         try:
+            read_pth_files(self.root)
             main = load_function(self.root)
             plan = decide_call(parameters_of(main))
         finally:
@@ -499,7 +511,8 @@ class Run:
         return main, plan
 
     def read_event(self):
-        """The event and its payload.  What is wrong here is the node's fault."""
+        """The kind of the event's payload and its bytes.  What is wrong here is the node's
+        fault."""
         try:
             line = self.channel.read_line()
             if line is None:
@@ -508,7 +521,7 @@ class Run:
             if event.get("type") != "event":
                 raise ValueError("not an event")
             self.context = Context(event)
-            return read_payload(self.channel, event, self.decode)
+            return event.get("payload", "none"), self.channel.read_bytes(event.get("bytes", 0))
         except MemoryError:
             raise
         except Exception as error:
@@ -549,8 +562,10 @@ class Run:
     def run(self):
         try:
             main, plan = self.import_function()
-            payload, given = self.read_event()
+            kind, data = self.read_event()
             self.tell_identity()
+            given = kind in ("json", "text", "bytes")
+            payload = decode_payload(kind, data, self.decode) if given else None
             self.answer(main, plan, payload, given)
         except BaseException as error:
             self.fail(error)

@@ -26,6 +26,20 @@ def test_payload_kinds(event, kind, payload, seen):
     assert json.loads(r.body) == seen
 
 
+@pytest.mark.parametrize("kind,payload", [
+    ("json", b"[1] x"), ("json", b""), ("json", b'{"a'), ("json", b"1" * 5000), ("text", b"\xff"),
+    ("json", b"NaN")])
+def test_payloads_that_python_cannot_hold(event, kind, payload):
+    r = event(ECHO, payload, kind)
+    assert r.type == "BadPayload" and f"cannot be decoded as {kind}" in r.message
+
+
+def test_pth_file_that_ends_the_process(event, root):
+    (root / "opt/deps").mkdir(parents=True)
+    (root / "opt/deps/x.pth").write_text("import sys; sys.exit(4)\n")
+    assert event(ECHO).type == "SystemExit"
+
+
 def test_large_payload_and_answer(event):
     data = bytes(range(256)) * (6 << 12)
     r = event(ECHO, data, "bytes")
@@ -329,7 +343,8 @@ def test_other_version_of_the_interpreter(event, stage, root, tmp_path_factory):
 
 
 @pytest.mark.parametrize("line", [b"\n", b"[]\n", b'{"type":"other"}\n', b"x" * 70000,
-                                  b'{"v":1,"type":"event","payload":"json","bytes":3}\n{"a'])
+                                  b'{"v":1,"type":"event"} more\n',
+                                  b'{"v":1,"type":"event","payload":"json","bytes":9}\n{"a'])
 def test_bad_lines_of_the_node(stage, root, line):
     from conftest import Process, command_of, write_files
     write_files(root, {"function/main.py": ECHO})
