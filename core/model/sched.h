@@ -5,8 +5,10 @@
  *
  * Every function has a first-in-first-out queue; functions take turns, so that a flood
  * of one does not starve another.  A retry waits in a heap until its time.  A job is
- * sent only against a node's credit (cumulative: granted - sent) and only while the
- * memory limits of what runs there fit what the node promised.
+ * sent only against a node's credit (its last heartbeat's granted - received, less what is
+ * on the way) and only while the memory limits of what runs there fit what the node
+ * promised.  A function whose memory never fits beside a flood of small ones gets, after
+ * patience_ns, a node that is kept free for it.
  *
  *   add ──► queued ──pick──► sent ──started──► running ──find, release──► gone
  *              ▲               │ accept_by          │ lease over, node lost
@@ -32,6 +34,7 @@ struct sched_config {
 	uint64_t lease_ns;     /* a lease not renewed by then is over; 15 s */
 	uint64_t silence_ns;   /* a node that says nothing gets no more jobs; 3 s */
 	uint64_t adopt_ns;     /* after a start: how long leases of before may be claimed; 3 s */
+	uint64_t patience_ns;  /* how long a function may be passed over for its memory; 5 s */
 };
 
 /* What waits in memory for one event: at most 96 bytes. */
@@ -59,7 +62,9 @@ struct sched_job {
 	uint64_t number;         /* the session's n-th job, from 1; 0: known to be there */
 	uint64_t expires_ns;     /* accept_by until started, then the lease's end */
 	uint32_t version, memory_mib;
+	uint64_t beat;           /* of the last heartbeat that listed it */
 	bool sent, started;
+	bool in_flight; /* sent in this session, and not received as of the last heartbeat */
 	bool held; /* the shell reads or writes for it: no timeouts meanwhile */
 	struct sched_job *prev, *next, *hash_next;
 };
@@ -71,14 +76,17 @@ struct sched_node {
 	char version[32];
 	uint32_t slots;
 	uint64_t memory_mib, memory_used_mib;
-	uint64_t granted, sent; /* cumulative in the session */
-	uint32_t running, unsent; /* jobs leased to it; those of them not sent yet */
+	uint64_t granted, received; /* cumulative in the session, of the last heartbeat */
+	uint64_t sent;              /* cumulative in the session */
+	uint32_t running, unsent, in_flight; /* jobs leased to it; of them: not sent, on the way */
 	uint64_t last_seen_ns;
 	int64_t last_seen_us;   /* real time, for records; the shell sets it */
 	struct sched_node *next;
 };
 
 struct sched *sched_new(const struct sched_config *c, uint64_t now);
+/* Nodes can be heard from now on: the adopt time begins (before, with sched_new). */
+void sched_listen(struct sched *s, uint64_t now);
 /* drop is called with each attachment that is left. */
 void sched_free(struct sched *s, void (*drop)(void *attachment));
 
@@ -128,8 +136,9 @@ struct sched_node *sched_node_by_session(const struct sched *s, const struct id 
 const struct sched_node *sched_nodes(const struct sched *s); /* a list by ->next */
 bool sched_node_alive(const struct sched *s, const struct sched_node *n, uint64_t now);
 
-/* Renews the leases that it lists, claims those of before our start, and loses those that
- * the node has received (by number) but does not list. */
+/* Takes its credit, renews the leases that it lists, claims those of before our start, and
+ * loses those that the node has received (by number) but does not list.  One that comes
+ * late (it has received less than was said before) only shows that the node lives. */
 void sched_heartbeat(struct sched *s, struct sched_node *n, const struct message *heartbeat,
 		     uint64_t now, sched_lost_fn lost, void *arg);
 
@@ -138,7 +147,7 @@ void sched_heartbeat(struct sched *s, struct sched_node *n, const struct message
 /*
  * The next job, leased to a node with credit and memory.  The shell sends it and then says
  * sched_sent, or gives it back with sched_requeue.  NULL: nothing can be sent now.
- * Nothing is given before the adopt time after the start is over.
+ * Nothing is given before the adopt time is over.
  */
 struct sched_job *sched_pick(struct sched *s, uint64_t now);
 void sched_sent(struct sched *s, struct sched_job *job, uint64_t now);
@@ -147,7 +156,8 @@ void sched_started(struct sched *s, struct sched_job *job, uint64_t now);
 
 /* The job is over; its entry is forgotten (the attachment is the caller's again). */
 void sched_finish(struct sched *s, struct sched_job *job);
-/* The job is over; its entry waits again: first in line, or until not_before_ns. */
+/* The job is over; its entry waits again: first in line, or until not_before_ns.  One that
+ * was not sent was no attempt. */
 void sched_requeue(struct sched *s, struct sched_job *job, uint64_t not_before_ns);
 /* An entry that is not a job is forgotten. */
 void sched_forget(struct sched *s, struct sched_entry *entry);

@@ -241,7 +241,7 @@ free_slots(const struct node *n)
 
 	if (spool_is_full(n->spool) || memory < FUNCTION_MEMORY_MIN_MIB)
 		return 0;
-	return n->c.slots - n->running;
+	return n->running < n->c.slots ? n->c.slots - n->running : 0;
 }
 
 static void

@@ -12,7 +12,8 @@
 #include "core/scheduler/internal.h"
 #include "netio/loop.h"
 
-enum { HEARTBEAT_MS = 1000, LEASE_MS = 15000, ACCEPT_MS = 2000, SILENCE_MS = 3500, ADOPT_MS = 2500 };
+enum { HEARTBEAT_MS = 1000, LEASE_MS = 15000, ACCEPT_MS = 2000, SILENCE_MS = 3500, ADOPT_MS = 2500,
+       PATIENCE_MS = 5000 };
 enum { TICK_MS = 100, IDLE_TICK_MS = 1000, SWEEP_MS = 2000 };
 
 /* ---- small things that all files use ---- */
@@ -442,6 +443,7 @@ scheduler_rules(struct scheduler *s, struct err *e)
 		.lease_ns = LEASE_MS * NS_PER_MS,
 		.silence_ns = SILENCE_MS * NS_PER_MS,
 		.adopt_ns = ADOPT_MS * NS_PER_MS,
+		.patience_ns = PATIENCE_MS * NS_PER_MS,
 	};
 	static const struct id builds;
 
