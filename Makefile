@@ -51,7 +51,7 @@ $(B)/%.o: %.c Makefile
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -name '*.d' -type f 2>/dev/null)
 
 base := $(call library,core/base)
 model := $(call library,core/model) $(base)
@@ -131,6 +131,7 @@ install: all
 	install -m 0644 $(documents) $(doc_dir)
 	$(B)/pratai-client help --completion bash >$(completion_dir)/pratai
 	sed 's,@PREFIX@,$(PREFIX),' packaging/pratai.service.in >$(unit_dir)/pratai.service
+	chmod 0644 $(completion_dir)/pratai $(unit_dir)/pratai.service
 
 uninstall:
 	rm -f $(bin_dir)/pratai $(sbin_dir)/pratai-control $(sbin_dir)/pratai-node \
