@@ -1,0 +1,513 @@
+/*
+ * The SQLite backend: opening, closing, and the making of requests.
+ *
+ * One process has a store: it holds a lock on NAME.lock as long as it lives.  The lock is
+ * the process's own (fcntl), so that the kernel drops it with the process however that
+ * ends, and a child that outlives a killed parent does not keep it.
+ *
+ * What waits is bounded: a request beyond the bound is refused at once, new events
+ * before outcomes of old ones, so that a flood of accepts cannot keep results from being
+ * stored.
+ */
+#include "store/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "store/sqlite_impl.h"
+
+#include "core/base/fdio.h"
+#include "core/base/str.h"
+
+#define DEFAULT_NAME "pratai.db"
+
+enum {
+	DB_NAME_MAX = 200,
+	WAITING_MAX = 100000,
+	SEARCHES_MAX = 64,
+};
+static const size_t waiting_bytes_max = (size_t)256 << 20;
+
+/* ---- Requests ---- */
+
+void
+request_reset(struct request *r)
+{
+	struct store_answer *a = &r->done.answer;
+
+	for (size_t i = 0; i < a->doc_count; i++) {
+		free((char *)r->docs[i].id);
+		free((char *)r->docs[i].project);
+		free((char *)r->docs[i].name);
+		free((char *)r->docs[i].parent);
+		free((char *)r->docs[i].json);
+	}
+	for (size_t i = 0; i < a->event_count; i++)
+		event_clear(&r->events[i]);
+	free(r->docs);
+	free(r->events);
+	free(r->bytes);
+	free(r->next);
+	r->docs = NULL;
+	r->events = NULL;
+	r->bytes = NULL;
+	r->next = NULL;
+	r->result_bytes = 0;
+	*a = (struct store_answer){.fd = -1};
+	r->done.err.cls = ERR_NONE;
+}
+
+static void
+release(struct completion *c)
+{
+	struct request *r = (struct request *)c;
+
+	if (!c->fn && c->answer.fd >= 0)
+		close(c->answer.fd);
+	r->store->charged -= r->charge;
+	r->store->slow -= r->kind == REQ_EVENT_SEARCH;
+	request_reset(r);
+	if (r->event) {
+		event_clear(r->event);
+		free(r->event);
+	}
+	store_bytes_release(&r->payload);
+	store_bytes_release(&r->response);
+	store_bytes_release(&r->logs);
+	free(r->text);
+	free(r);
+}
+
+static struct request *
+request_new(struct store *s, enum request_kind kind)
+{
+	struct request *r = store_alloc(sizeof(*r));
+
+	r->store = (struct sqlite_store *)s;
+	r->kind = kind;
+	r->charge = sizeof(*r);
+	r->fd = -1;
+	r->dir_fd = r->store->dir_fd;
+	r->payload.fd = r->response.fd = r->logs.fd = -1;
+	r->done.release = release;
+	return r;
+}
+
+/* The struct's strings become copies in one block of the request's own. */
+static void
+keep_texts(struct request *r)
+{
+	const char **texts[] = {&r->id,     &r->project, &r->name, &r->parent,
+				&r->json,   &r->cursor,  &r->query, &r->key};
+	size_t total = 0;
+	char *to;
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		total += *texts[i] ? strlen(*texts[i]) + 1 : 0;
+	to = r->text = malloc(total + 1);
+	if (!to) {
+		err_set(&r->done.err, ERR_AGAIN, "out of memory for %zu bytes of a request", total);
+		return;
+	}
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		if (*texts[i]) {
+			const char *copy = to;
+
+			to = stpcpy(to, *texts[i]) + 1;
+			*texts[i] = copy;
+		}
+	r->charge += total;
+}
+
+static void
+keep_event(struct request *r, const struct event *ev)
+{
+	r->event = store_alloc(sizeof(*ev));
+	r->event_id = ev->id;
+	if (event_copy(r->event, ev))
+		err_set(&r->done.err, ERR_AGAIN, "out of memory for an event");
+	r->charge += sizeof(*ev);
+}
+
+static bool
+is_too_much(const struct sqlite_store *s, const struct request *r)
+{
+	/* An outcome that is refused makes work twice; an event that is refused, none. */
+	size_t share = r->kind == REQ_EVENT_CREATE ? 4 : 5;
+
+	return completions_outstanding(s->store.completions) > WAITING_MAX / 4 * share ||
+	       s->charged + r->charge > waiting_bytes_max / 4 * share ||
+	       (r->kind == REQ_EVENT_SEARCH && s->slow >= SEARCHES_MAX);
+}
+
+static void
+submit(struct request *r, store_fn fn, void *arg)
+{
+	struct sqlite_store *s = r->store;
+
+	r->charge += r->payload.len + r->response.len + r->logs.len;
+	if (r->done.err.cls == ERR_NONE && is_too_much(s, r)) {
+		err_set(&r->done.err, ERR_AGAIN, "the store is busy: too much waits for it");
+		err_step(&r->done.err, "store_busy");
+	}
+	completion_begin(s->store.completions, &r->done, fn, arg);
+	s->charged += r->charge;
+	s->slow += r->kind == REQ_EVENT_SEARCH;
+	if (r->done.err.cls != ERR_NONE)
+		completions_post(s->store.completions, &r->done, &r->done);
+	else
+		workers_give(s, r);
+}
+
+/* ---- Documents ---- */
+
+static void
+submit_doc(struct store *s, enum request_kind kind, const struct store_doc *d, store_fn fn,
+	   void *arg)
+{
+	struct request *r = request_new(s, kind);
+
+	r->doc_kind = d->kind;
+	r->id = d->id;
+	r->project = d->project;
+	r->name = d->name;
+	r->parent = d->parent;
+	r->json = d->json;
+	r->rev = d->rev;
+	keep_texts(r);
+	submit(r, fn, arg);
+}
+
+static void
+sqlite_doc_create(struct store *s, const struct store_doc *d, store_fn fn, void *arg)
+{
+	submit_doc(s, REQ_DOC_CREATE, d, fn, arg);
+}
+
+static void
+sqlite_doc_update(struct store *s, const struct store_doc *d, store_fn fn, void *arg)
+{
+	submit_doc(s, REQ_DOC_UPDATE, d, fn, arg);
+}
+
+static void
+sqlite_doc_get(struct store *s, enum store_kind kind, const char *id, store_fn fn, void *arg)
+{
+	submit_doc(s, REQ_DOC_GET, &(struct store_doc){.kind = kind, .id = id}, fn, arg);
+}
+
+static void
+sqlite_doc_find(struct store *s, enum store_kind kind, const char *project, const char *name,
+		store_fn fn, void *arg)
+{
+	struct store_doc d = {.kind = kind, .project = project ? project : "", .name = name};
+
+	submit_doc(s, REQ_DOC_FIND, &d, fn, arg);
+}
+
+static void
+sqlite_doc_list(struct store *s, enum store_kind kind, const char *project, const char *parent,
+		const char *cursor, unsigned limit, store_fn fn, void *arg)
+{
+	struct request *r = request_new(s, REQ_DOC_LIST);
+
+	r->doc_kind = kind;
+	r->project = project;
+	r->parent = parent;
+	r->cursor = cursor;
+	r->limit = limit;
+	keep_texts(r);
+	submit(r, fn, arg);
+}
+
+static void
+sqlite_doc_delete(struct store *s, enum store_kind kind, const char *id, store_fn fn, void *arg)
+{
+	submit_doc(s, REQ_DOC_DELETE, &(struct store_doc){.kind = kind, .id = id}, fn, arg);
+}
+
+/* ---- Blobs ---- */
+
+static void
+submit_blob(struct store *s, enum request_kind kind, const char *digest, int fd, store_fn fn,
+	    void *arg)
+{
+	struct request *r = request_new(s, kind);
+
+	memcpy(r->digest, digest, sizeof(r->digest));
+	r->fd = fd;
+	submit(r, fn, arg);
+}
+
+static void
+sqlite_blob_put(struct store *s, const char *digest, int fd, store_fn fn, void *arg)
+{
+	submit_blob(s, REQ_BLOB_PUT, digest, fd, fn, arg);
+}
+
+static void
+sqlite_blob_open(struct store *s, const char *digest, store_fn fn, void *arg)
+{
+	submit_blob(s, REQ_BLOB_OPEN, digest, -1, fn, arg);
+}
+
+static void
+sqlite_blob_delete(struct store *s, const char *digest, store_fn fn, void *arg)
+{
+	submit_blob(s, REQ_BLOB_DELETE, digest, -1, fn, arg);
+}
+
+/* ---- Events ---- */
+
+static void
+sqlite_event_create(struct store *s, const struct event *ev, struct store_bytes payload,
+		    const char *idempotency_key, const char *payload_sha256, store_fn fn, void *arg)
+{
+	struct request *r = request_new(s, REQ_EVENT_CREATE);
+
+	r->payload = payload;
+	r->key = idempotency_key;
+	if (r->key) {
+		memcpy(r->digest, payload_sha256, sizeof(r->digest));
+		keep_texts(r);
+	}
+	keep_event(r, ev);
+	submit(r, fn, arg);
+}
+
+static void
+sqlite_event_running(struct store *s, const struct event *ev, store_fn fn, void *arg)
+{
+	struct request *r = request_new(s, REQ_EVENT_RUNNING);
+
+	keep_event(r, ev);
+	submit(r, fn, arg);
+}
+
+static void
+sqlite_event_requeue(struct store *s, const struct event *ev, struct store_bytes logs, store_fn fn,
+		     void *arg)
+{
+	struct request *r = request_new(s, REQ_EVENT_REQUEUE);
+
+	r->logs = logs;
+	keep_event(r, ev);
+	submit(r, fn, arg);
+}
+
+static void
+sqlite_event_settle(struct store *s, const struct event *ev, struct store_bytes response,
+		    struct store_bytes logs, store_fn fn, void *arg)
+{
+	struct request *r = request_new(s, REQ_EVENT_SETTLE);
+
+	r->response = response;
+	r->logs = logs;
+	keep_event(r, ev);
+	submit(r, fn, arg);
+}
+
+static void
+submit_event_read(struct store *s, enum request_kind kind, const struct id *id, const char *project,
+		  store_fn fn, void *arg)
+{
+	struct request *r = request_new(s, kind);
+
+	r->event_id = *id;
+	r->project = project;
+	if (project)
+		keep_texts(r);
+	submit(r, fn, arg);
+}
+
+static void
+sqlite_event_get(struct store *s, const struct id *id, const char *project, store_fn fn, void *arg)
+{
+	submit_event_read(s, REQ_EVENT_GET, id, project, fn, arg);
+}
+
+static void
+sqlite_event_payload(struct store *s, const struct id *id, store_fn fn, void *arg)
+{
+	submit_event_read(s, REQ_EVENT_PAYLOAD, id, NULL, fn, arg);
+}
+
+static void
+sqlite_event_logs(struct store *s, const struct id *id, store_fn fn, void *arg)
+{
+	submit_event_read(s, REQ_EVENT_LOGS, id, NULL, fn, arg);
+}
+
+static void
+sqlite_event_list(struct store *s, const struct store_event_filter *f, store_fn fn, void *arg)
+{
+	bool search = f->query && *f->query;
+	struct request *r = request_new(s, search ? REQ_EVENT_SEARCH : REQ_EVENT_LIST);
+
+	r->project = f->project;
+	r->function_id = f->function_id;
+	r->state = f->state;
+	r->source = f->source;
+	r->time_us = f->since_us;
+	r->query = search ? f->query : NULL;
+	r->cursor = f->cursor && *f->cursor ? f->cursor : NULL;
+	r->limit = f->limit;
+	keep_texts(r);
+	submit(r, fn, arg);
+}
+
+static void
+sqlite_event_unended(struct store *s, const struct id *after, unsigned limit, store_fn fn, void *arg)
+{
+	struct request *r = request_new(s, REQ_EVENT_UNENDED);
+
+	r->event_id = *after;
+	r->limit = limit;
+	submit(r, fn, arg);
+}
+
+static void
+sqlite_event_counts(struct store *s, const char *project, store_fn fn, void *arg)
+{
+	struct request *r = request_new(s, REQ_EVENT_COUNTS);
+
+	r->project = project;
+	keep_texts(r);
+	submit(r, fn, arg);
+}
+
+static void
+sqlite_event_expire(struct store *s, int64_t end_us, unsigned limit, store_fn fn, void *arg)
+{
+	struct request *r = request_new(s, REQ_EVENT_EXPIRE);
+
+	r->time_us = end_us;
+	r->limit = limit;
+	submit(r, fn, arg);
+}
+
+static bool
+sqlite_healthy(const struct store *s)
+{
+	return atomic_load(&((const struct sqlite_store *)(const void *)s)->healthy);
+}
+
+/* ---- Opening and closing ---- */
+
+/* The last owner of the lock, for the message; the lock itself is what counts. */
+static int
+take_lock(struct sqlite_store *s, const char *name, struct err *e)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	char path[DB_NAME_MAX + 8];
+
+	snprintf(path, sizeof(path), "%s.lock", name);
+	s->lock_fd = openat(s->dir_fd, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (s->lock_fd < 0)
+		return err_sys(e, ERR_NODE, "open the store's lock %s", path);
+	if (!fcntl(s->lock_fd, F_SETLK, &lock))
+		return 0;
+	if (errno != EACCES && errno != EAGAIN)
+		return err_sys(e, ERR_NODE, "lock the store's %s", path);
+	if (fcntl(s->lock_fd, F_GETLK, &lock) || lock.l_type == F_UNLCK)
+		lock.l_pid = 0;
+	return err_set(e, ERR_NODE, "the store is in use by process %d: SQLite serves one process",
+		       (int)lock.l_pid);
+}
+
+static int
+check_name(const char *name, struct err *e)
+{
+	if (strlen(name) <= DB_NAME_MAX && !strchr(name, '/') && name[0] != '.' &&
+	    strcmp(name, "blobs"))
+		return 0;
+	return err_set(e, ERR_INPUT,
+		       "sqlite:%.80s: not the name of a file in the store's directory", name);
+}
+
+static int
+open_all(struct sqlite_store *s, const char *name, int dir_fd, struct loop *l, struct err *e)
+{
+	if (check_name(name, e))
+		return -1;
+	s->dir_fd = fcntl(dir_fd, F_DUPFD_CLOEXEC, 3);
+	if (s->dir_fd < 0)
+		return err_sys(e, ERR_NODE, "keep the store's directory");
+	if (take_lock(s, name, e) || db_open(&s->writer, s->dir_fd, name, false, e))
+		return -1;
+	if (schema_migrate(s->writer.handle, store_migrations, store_migration_count, e))
+		return err_wrap(e, "%s", name);
+	if (db_open(&s->reader, s->dir_fd, name, true, e) || blob_sweep(s->dir_fd, e))
+		return -1;
+	/* The names of what was just made must outlast a crash, too. */
+	if (fsync(s->dir_fd))
+		return err_sys(e, ERR_NODE, "sync the store's directory");
+	return store_init(&s->store, &store_sqlite_ops, l, e) || workers_start(s, e) ? -1 : 0;
+}
+
+static void
+close_all(struct sqlite_store *s)
+{
+	workers_stop(s);
+	store_fini(&s->store);
+	/* The writer last: it can put the WAL into the database and remove it. */
+	db_close(&s->reader);
+	db_close(&s->writer);
+	fd_close(&s->lock_fd);
+	fd_close(&s->dir_fd);
+	free(s);
+}
+
+static struct store *
+sqlite_open(const char *rest, int dir_fd, struct loop *l, struct err *e)
+{
+	struct sqlite_store *s = store_alloc(sizeof(*s));
+
+	s->dir_fd = s->lock_fd = -1;
+	atomic_init(&s->healthy, true);
+	if (!open_all(s, *rest ? rest : DEFAULT_NAME, dir_fd, l, e))
+		return &s->store;
+	close_all(s);
+	return NULL;
+}
+
+static void
+sqlite_close(struct store *store)
+{
+	struct sqlite_store *s = (struct sqlite_store *)store;
+
+	atomic_store(&s->closing, true);
+	completions_drain(store->completions);
+	close_all(s);
+}
+
+const struct store_ops store_sqlite_ops = {
+	.scheme = "sqlite",
+	.open = sqlite_open,
+	.close = sqlite_close,
+	.doc_create = sqlite_doc_create,
+	.doc_update = sqlite_doc_update,
+	.doc_get = sqlite_doc_get,
+	.doc_find = sqlite_doc_find,
+	.doc_list = sqlite_doc_list,
+	.doc_delete = sqlite_doc_delete,
+	.blob_put = sqlite_blob_put,
+	.blob_open = sqlite_blob_open,
+	.blob_delete = sqlite_blob_delete,
+	.event_create = sqlite_event_create,
+	.event_running = sqlite_event_running,
+	.event_requeue = sqlite_event_requeue,
+	.event_settle = sqlite_event_settle,
+	.event_get = sqlite_event_get,
+	.event_payload = sqlite_event_payload,
+	.event_logs = sqlite_event_logs,
+	.event_list = sqlite_event_list,
+	.event_unended = sqlite_event_unended,
+	.event_counts = sqlite_event_counts,
+	.event_expire = sqlite_event_expire,
+	.healthy = sqlite_healthy,
+};
