@@ -12,6 +12,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -548,6 +550,25 @@ peer_node_stop(void)
 	}
 	close(peer.ready_fd);
 	return peer.status;
+}
+
+/* The cgroups of the node's instance that are there. */
+static int
+peer_cgroups(void)
+{
+	char state[PATH_MAX], hex[SHA256_HEX_MAX], pattern[128];
+	glob_t found;
+	int n;
+
+	snprintf(state, sizeof state, "%s/state", peer.dir);
+	sha256_hex(state, strlen(state), hex);
+	snprintf(pattern, sizeof pattern, "/sys/fs/cgroup/*/pratai-%.12s", hex);
+	n = glob(pattern, 0, NULL, &found) ? 0 : (int)found.gl_pathc;
+	if (n)
+		fprintf(stderr, "left: %s\n", found.gl_pathv[0]);
+	globfree(&found);
+	snprintf(pattern, sizeof pattern, "/sys/fs/cgroup/pratai-%.12s", hex);
+	return n + (access(pattern, F_OK) == 0);
 }
 
 /* Nothing unfinished below the layers. */

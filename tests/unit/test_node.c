@@ -171,6 +171,7 @@ teardown(void **state)
 		if (status)
 			fprintf(stderr, "node ended with %d, or left something\n", status);
 	}
+	status |= peer_cgroups();
 	peer_stop();
 	return status;
 }
@@ -605,6 +606,13 @@ ends_with_its_spawner(void **state)
 	kill(spawner, SIGKILL);
 	assert_true(peer_wait(peer_has_ended, BIG_WAIT));
 	assert_int_equal(peer.status, 1);
+	/* What it left is the next one's to remove. */
+	close(peer.ready_fd);
+	peer.granted = 0;
+	assert_int_equal(peer_node_start(NULL), 0);
+	assert_true(peer_wait(has_credit, BIG_WAIT) && !peer.ended);
+	assert_false(id_equal(&peer.incarnations[0], &peer.incarnations[1]));
+	assert_reason(run_raw(RAW("answer(b'again')\n")), REASON_NONE, "");
 }
 
 static bool
