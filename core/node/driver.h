@@ -18,7 +18,7 @@ struct loop;
 
 /* What became of a run.  The strings and bytes are valid during the callback. */
 struct driver_outcome {
-	struct event event;        /* of the job; reason, error, usage, timeline, response fields set */
+	struct event event;        /* the job's; reason, error, usage, timeline, response set */
 	const void *response;
 	size_t response_len;
 	const char *logs;          /* JSON lines */

@@ -44,7 +44,8 @@ bool layers_have(const struct layers *s, const char *digest);
  */
 typedef void (*layer_fn)(void *arg, const struct err *e);
 
-/* Gets it from the control plane; many may wait for one fetch.  fn comes later.  NULL: not started. */
+/* Gets it from the control plane; many may wait for one fetch.  fn comes later.  NULL: not
+ * started. */
 struct layer_wait *layers_fetch(struct layers *s, const char *digest, layer_fn fn, void *arg,
 				struct err *e);
 void layer_wait_cancel(struct layer_wait *w); /* NULL is fine; the fetch goes on */
