@@ -68,9 +68,10 @@ all: $(programs) runtimes
 
 include $(wildcard sandbox/*.mk runtimes/*.mk tests/*.mk bench/*.mk)
 
+# Static: half a millisecond less to start, which is a tenth of a sandbox.
 $(B)/pratai: $(B)/core/client/run_main.o $(call library,sandbox) $(call library,rootfs) $(base)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lm
+	$(Q)$(CC) $(LDFLAGS) $(if $(SAN)$(COV),,-static-pie) -o $@ $^ -lm
 
 $(B)/pratai-client: $(B)/core/client/client_main.o $(call library,core/client) \
 		$(call library,netio) $(model)

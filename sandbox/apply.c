@@ -1,6 +1,6 @@
 /*
  * The steps of init that are not mounts: into the cgroup, the ids, the loopback, names,
- * session and limits.  Each says why it comes where it comes; the order is plan.c's.
+ * session and limits, the locks.  Each says why it comes where it comes; the order is plan.c's.
  */
 #include <errno.h>
 #include <linux/keyctl.h>
@@ -17,8 +17,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/base/caps.h"
 #include "core/base/fdio.h"
 #include "sandbox/child.h"
+#include "sandbox/seccomp.h"
 
 /* From <grp.h>, without the C library's loop over threads: there is one. */
 static int
@@ -135,4 +137,27 @@ step_session(struct child *c, unsigned index, struct err *e)
 	if (limit(RLIMIT_NOFILE, SANDBOX_NOFILE_SOFT, SANDBOX_NOFILE_HARD))
 		return err_sys(e, ERR_NODE, "limit open files");
 	return 0;
+}
+
+/*
+ * From here on nothing can be gained, by exec or otherwise; what init still has, it and the
+ * command's process give up right after the fork.
+ */
+int
+step_caps(struct child *c, unsigned index, struct err *e)
+{
+	(void)c;
+	(void)index;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return err_sys(e, ERR_NODE, "forbid new privileges");
+	return caps_lock(e);
+}
+
+/* Loaded once, for init and the command: a load costs as much as half a fork. */
+int
+step_filter(struct child *c, unsigned index, struct err *e)
+{
+	(void)c;
+	(void)index;
+	return seccomp_install(e);
 }

@@ -15,15 +15,24 @@
 #include "sandbox/plan.h"
 #include "sandbox/sandbox.h"
 
+/*
+ * What the command's process leaves just before exec, in a page that it shares with init
+ * and the caller: nobody is woken for it.  Both processes run our code until then, and
+ * nothing but a report depends on it.
+ */
+struct progress {
+	uint64_t running_ns; /* 0: not yet */
+	uint64_t steps_done;
+	uint32_t step_us[STEP_COUNT];
+};
+
 /* From init (or, until exec, the command's process) to the caller, one write each. */
-enum record_kind { RECORD_RUNNING = 1, RECORD_FAILED, RECORD_ENDED };
+enum record_kind { RECORD_FAILED = 1, RECORD_ENDED };
 
 struct record {
 	uint32_t kind;
 	int32_t code;         /* FAILED: enum sandbox_reason; ENDED: wait status */
 	uint64_t at_ns;
-	uint64_t steps_done;  /* RUNNING */
-	uint32_t step_us[STEP_COUNT];
 	struct err error;     /* FAILED */
 };
 _Static_assert(sizeof(struct record) <= 4096, "below PIPE_BUF: written whole");
@@ -31,6 +40,7 @@ _Static_assert(sizeof(struct record) <= 4096, "below PIPE_BUF: written whole");
 struct child {
 	const struct sandbox_spec *spec;
 	struct plan plan;
+	struct progress *progress;
 	bool rootless;
 	uint32_t step_us[STEP_COUNT];
 	uint64_t steps_done;
@@ -79,12 +89,12 @@ int step_loopback(struct child *c, unsigned index, struct err *e);
 int step_hostname(struct child *c, unsigned index, struct err *e);
 int step_quotas(struct child *c, unsigned index, struct err *e);
 int step_session(struct child *c, unsigned index, struct err *e);
+int step_caps(struct child *c, unsigned index, struct err *e);
+int step_filter(struct child *c, unsigned index, struct err *e);
 
 int step_stdio(struct child *c, unsigned index, struct err *e);
 int step_workdir(struct child *c, unsigned index, struct err *e);
 int step_user(struct child *c, unsigned index, struct err *e);
-int step_caps(struct child *c, unsigned index, struct err *e);
-int step_filter(struct child *c, unsigned index, struct err *e);
 
 /* Executes the command; returns only when it failed, with the reason. */
 enum sandbox_reason command_exec(struct child *c, struct err *e);

@@ -3,23 +3,22 @@
  *
  * It gives up, in this order, what it holds: descriptors (before the working directory is
  * entered, so that no path can name one: CVE-2024-21626), the uid (which drops nothing by
- * itself in a user namespace), every capability explicitly, the right to gain new ones,
- * and system calls.  Then it waits for init to have done the same, and executes.
+ * itself here), and every capability explicitly.  The right to gain new ones and system
+ * calls init has given up for both.  Then it waits for init to be done with its own, and
+ * executes.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
-#include <linux/securebits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/base/clock.h"
 #include "core/base/fdio.h"
 #include "core/base/caps.h"
 #include "sandbox/child.h"
-#include "sandbox/seccomp.h"
 #include "sandbox/tree.h"
 
 /* Where the pipes are from STEP_STDIO on; both are closed by exec. */
@@ -81,35 +80,12 @@ step_user(struct child *c, unsigned index, struct err *e)
 	/* From init's session: a signal to process group 0 shall stay among the command's. */
 	if (setsid() < 0)
 		return err_sys(e, ERR_NODE, "start a session");
-	/* Giving up the bounding set and locking the securebits needs a capability, which the
-	 * change of uid would take away; step_caps drops all of them by name, right after.
-	 * Groups were dropped with init's identity.  The raw calls: one thread. */
+	/* Groups were dropped with init's identity.  The raw calls: one thread. */
 	if (!c->rootless &&
-	    (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0) ||
-	     syscall(SYS_setresgid, uid, uid, uid) ||
-	     syscall(SYS_setresuid, uid, uid, uid)))
+	    (syscall(SYS_setresgid, uid, uid, uid) || syscall(SYS_setresuid, uid, uid, uid)))
 		return err_sys(e, ERR_NODE, "become uid %u", uid);
-	return 0;
-}
-
-int
-step_caps(struct child *c, unsigned index, struct err *e)
-{
-	(void)c;
-	(void)index;
-	if (caps_drop_all(e))
-		return -1;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-		return err_sys(e, ERR_NODE, "forbid new privileges");
-	return 0;
-}
-
-int
-step_filter(struct child *c, unsigned index, struct err *e)
-{
-	(void)c;
-	(void)index;
-	return seccomp_install(e);
+	/* The securebits are locked: the change of uid dropped nothing. */
+	return caps_clear(e);
 }
 
 static const char *
@@ -185,15 +161,14 @@ explain(const char *tried, int errnum, struct err *e)
 enum sandbox_reason
 command_exec(struct child *c, struct err *e)
 {
-	struct record running = { .kind = RECORD_RUNNING };
 	char tried[4096], byte;
 
 	/* No byte: init could not drop what it holds, and has said so. */
 	if (fd_read_all(GATE_FD, &byte, 1) != 1)
 		_exit(1);
 	c->steps_done |= 1ull << STEP_EXEC;
-	memcpy(running.step_us, c->step_us, sizeof running.step_us);
-	running.steps_done = c->steps_done;
-	child_report(c, &running);
+	memcpy(c->progress->step_us, c->step_us, sizeof c->step_us);
+	c->progress->steps_done = c->steps_done;
+	c->progress->running_ns = clock_mono_ns();
 	return explain(tried, try_exec(c->spec, tried, sizeof tried), e);
 }

@@ -23,7 +23,6 @@
 #include "core/base/fdio.h"
 #include "core/base/caps.h"
 #include "sandbox/child.h"
-#include "sandbox/seccomp.h"
 
 int
 child_step(struct child *c, const struct plan_step *s,
@@ -82,7 +81,6 @@ run_command(struct child *c)
 {
 	static int (*const steps[STEP_COUNT])(struct child *, unsigned, struct err *) = {
 		[STEP_STDIO] = step_stdio, [STEP_WORKDIR] = step_workdir, [STEP_USER] = step_user,
-		[STEP_CAPS] = step_caps,   [STEP_FILTER] = step_filter,
 	};
 	enum sandbox_reason why;
 	struct err e = { 0 };
@@ -102,7 +100,7 @@ static int
 drop_everything(struct child *c, struct err *e)
 {
 	/* Not even /proc/1 of a sandbox without root is readable by its command. */
-	if (prctl(PR_SET_DUMPABLE, 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+	if (prctl(PR_SET_DUMPABLE, 0))
 		return err_sys(e, ERR_NODE, "lock init");
 	prctl(PR_SET_NAME, "pratai-init");
 	if (dup3(c->status_w, 3, O_CLOEXEC) < 0)
@@ -115,9 +113,7 @@ drop_everything(struct child *c, struct err *e)
 	 * command closes it. */
 	if (close_range(0, 2, 0) || close_range(5, ~0u, 0))
 		return err_sys(e, ERR_NODE, "close init's descriptors");
-	if (caps_drop_all(e))
-		return -1;
-	return seccomp_install(e);
+	return caps_clear(e);
 }
 
 static _Noreturn void
@@ -184,6 +180,7 @@ child_main(struct child *c)
 		[STEP_QUOTAS] = step_quotas,     [STEP_MASK] = step_mask,
 		[STEP_PIVOT] = step_pivot,       [STEP_LOOPBACK] = step_loopback,
 		[STEP_HOSTNAME] = step_hostname, [STEP_SESSION] = step_session,
+		[STEP_CAPS] = step_caps,         [STEP_FILTER] = step_filter,
 	};
 	struct err e = { 0 };
 

@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -189,6 +190,18 @@ make_pipes(struct child *c, struct err *e)
 	return 0;
 }
 
+static int
+make_progress(struct sandbox *sb, struct err *e)
+{
+	void *page = mmap(NULL, sizeof *sb->progress, PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (page == MAP_FAILED)
+		return err_sys(e, ERR_NODE, "share a page with the sandbox");
+	sb->progress = page;
+	return 0;
+}
+
 static void
 init_child(struct child *c, const struct sandbox_spec *spec)
 {
@@ -243,6 +256,7 @@ sandbox_start(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e
 
 	memset(sb, 0, sizeof *sb);
 	sb->start_ns = clock_mono_ns();
+	sb->state = SANDBOX_DONE; /* until it runs */
 	sb->pidfd = sb->status = sb->go = -1;
 	init_child(&c, spec);
 	if (plan_make(&c.plan, spec, probe_has(PROBE_TMPFS_XATTR), e)) {
@@ -251,14 +265,22 @@ sandbox_start(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e
 	}
 	/* Asked here, so that the child finds the answer. */
 	probe_has(PROBE_CLONE3);
-	rc = make_pipes(&c, e) ? -1 : run_steps(&c, e);
+	rc = make_pipes(&c, e) || make_progress(sb, e) ? -1 : 0;
+	c.progress = sb->progress;
+	if (rc == 0)
+		rc = run_steps(&c, e);
 	close_copies(&c);
 	if (rc) {
 		undo(&c);
+		sandbox_release(sb);
 		return -1;
 	}
+	/* Other sandboxes' inits, forked while this one runs, do not get it. */
+	madvise(sb->progress, sizeof *sb->progress, MADV_DONTFORK);
+	sb->watch_status = spec->limits.cpu_millis != 0;
 	if (spec->group)
 		cgroup_placed(spec->group);
+	sb->state = SANDBOX_RUNNING;
 	sb->pid = c.pid;
 	sb->pidfd = c.pidfd;
 	sb->status = c.status_r;

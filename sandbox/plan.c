@@ -5,7 +5,9 @@
  * The order is part of the security.  Everything that needs privilege comes before the
  * command's process drops it; targets in the image are resolved before /proc is there;
  * /proc comes while the old one is still visible, as the kernel demands of a user
- * namespace; the filter is last, so that it need not allow what the setup does.
+ * namespace.  The bounding set, no_new_privs and the filter come before the fork of the
+ * command's process, so that it and init have one and the same; what follows the filter
+ * needs no call that it refuses.
  */
 #include "sandbox/plan.h"
 
@@ -142,6 +144,10 @@ add_init(struct plan *p, const struct sandbox_spec *spec)
 {
 	if (spec->group)
 		add(p, SIDE_INIT, STEP_JOIN, 0);
+	/* These need no ids, so they fill the time in which the caller writes the maps. */
+	if (spec->network == SANDBOX_NET_NONE && spec->netns < 0)
+		add(p, SIDE_INIT, STEP_LOOPBACK, 0);
+	add(p, SIDE_INIT, STEP_HOSTNAME, 0);
 	add(p, SIDE_INIT, STEP_IDENTITY, 0);
 	if (spec->uid_base == 0)
 		add(p, SIDE_INIT, STEP_TREES, 0);
@@ -158,10 +164,9 @@ add_init(struct plan *p, const struct sandbox_spec *spec)
 	add(p, SIDE_INIT, STEP_MASK, 0);
 	add(p, SIDE_INIT, STEP_QUOTAS, 0);
 	add(p, SIDE_INIT, STEP_PIVOT, 0);
-	if (spec->network == SANDBOX_NET_NONE && spec->netns < 0)
-		add(p, SIDE_INIT, STEP_LOOPBACK, 0);
-	add(p, SIDE_INIT, STEP_HOSTNAME, 0);
 	add(p, SIDE_INIT, STEP_SESSION, 0);
+	add(p, SIDE_INIT, STEP_CAPS, 0);
+	add(p, SIDE_INIT, STEP_FILTER, 0);
 	add(p, SIDE_INIT, STEP_FORK, 0);
 }
 

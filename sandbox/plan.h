@@ -25,6 +25,8 @@ enum step {
 	STEP_MAPS,     /* its ids */
 	/* the sandbox's init */
 	STEP_JOIN,     /* into the cgroup; cgroup namespace */
+	STEP_LOOPBACK, /* lo up */
+	STEP_HOSTNAME,
 	STEP_IDENTITY, /* waits for the ids; becomes uid 0 of them */
 	STEP_SCRATCH,  /* the tmpfs that holds all that is written */
 	STEP_ROOT,     /* the overlay over the layers */
@@ -36,16 +38,14 @@ enum step {
 	STEP_MASK,     /* what of /proc is hidden or read-only */
 	STEP_QUOTAS,   /* no further namespaces; inotify bounded */
 	STEP_PIVOT,    /* the new root; the old one goes */
-	STEP_LOOPBACK, /* lo up */
-	STEP_HOSTNAME,
 	STEP_SESSION,  /* session, keyring, resource limits, umask */
-	STEP_FORK,     /* the command's process; init drops everything */
+	STEP_CAPS,     /* no capability can be gained any more */
+	STEP_FILTER,   /* system calls */
+	STEP_FORK,     /* the command's process; init drops its capabilities */
 	/* the command's process */
 	STEP_STDIO,    /* 0, 1, 2 (and 3); all others closed */
 	STEP_WORKDIR,
-	STEP_USER,     /* uid, gid, no groups */
-	STEP_CAPS,     /* no capability; no_new_privs */
-	STEP_FILTER,   /* system calls */
+	STEP_USER,     /* uid, gid, no capability */
 	STEP_EXEC,
 	STEP_COUNT
 };

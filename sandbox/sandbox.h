@@ -124,6 +124,8 @@ enum sandbox_state {
 	SANDBOX_DONE,
 };
 
+struct progress;
+
 /* One running sandbox.  Its owner reads state and outcome; the rest is supervise.c's. */
 struct sandbox {
 	enum sandbox_state state;
@@ -134,7 +136,9 @@ struct sandbox {
 	int status;  /* records from init; -1 after its end */
 	int go;      /* our word to init */
 	struct cgroup *group;
-	uint64_t start_ns, running_ns, deadline_ns;
+	struct progress *progress; /* shared with the child; NULL after release */
+	bool watch_status; /* init's end may be held up (a CPU quota): its word wakes us */
+	uint64_t start_ns, deadline_ns;
 	uint64_t kill_again_ns; /* when to order the end (again); 0: not */
 	bool ordered;           /* we killed it: reason is set */
 	bool reported;          /* how the command ended is known */

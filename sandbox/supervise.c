@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -63,7 +64,7 @@ sandbox_events(const struct sandbox *sb, struct pollfd p[SANDBOX_POLL_MAX], uint
 	*until_ns = UINT64_MAX;
 	if (sb->state == SANDBOX_DONE)
 		return 0;
-	if (sb->status >= 0)
+	if (sb->status >= 0 && sb->watch_status)
 		p[n++] = (struct pollfd){ .fd = sb->status, .events = POLLIN };
 	if (sb->pidfd >= 0)
 		p[n++] = (struct pollfd){ .fd = sb->pidfd, .events = POLLIN };
@@ -79,6 +80,24 @@ sandbox_events(const struct sandbox *sb, struct pollfd p[SANDBOX_POLL_MAX], uint
 	if (sb->kill_again_ns && sb->kill_again_ns < *until_ns)
 		*until_ns = sb->kill_again_ns;
 	return n;
+}
+
+/* What the command's process left before exec. */
+static void
+take_progress(struct sandbox *sb)
+{
+	const struct progress *p = sb->progress;
+	struct sandbox_outcome *o = &sb->outcome;
+
+	if (!p->running_ns || o->setup_ns)
+		return;
+	o->setup_ns = p->running_ns - sb->start_ns;
+	o->steps_done |= p->steps_done;
+	for (int i = STEP_JOIN; i < STEP_COUNT; i++)
+		o->step_us[i] = p->step_us[i];
+	/* Without root's powers this one is init's. */
+	if (p->step_us[STEP_TREES])
+		o->step_us[STEP_TREES] = p->step_us[STEP_TREES];
 }
 
 static void
@@ -103,24 +122,10 @@ sandbox_kill(struct sandbox *sb, enum sandbox_reason why, uint64_t now_ns)
 	sb->outcome.reason = why;
 	sb->ordered = true;
 	sb->state = SANDBOX_ENDING;
-	if (sb->running_ns)
-		sb->outcome.wall_ns = now_ns - sb->running_ns;
+	take_progress(sb);
+	if (sb->progress->running_ns)
+		sb->outcome.wall_ns = now_ns - sb->progress->running_ns;
 	kill_now(sb, now_ns);
-}
-
-static void
-take_running(struct sandbox *sb, const struct record *r)
-{
-	struct sandbox_outcome *o = &sb->outcome;
-
-	sb->running_ns = r->at_ns;
-	o->setup_ns = r->at_ns - sb->start_ns;
-	o->steps_done |= r->steps_done;
-	for (int i = STEP_JOIN; i < STEP_COUNT; i++)
-		o->step_us[i] = r->step_us[i];
-	/* Without root's powers this one is init's. */
-	if (r->step_us[STEP_TREES])
-		o->step_us[STEP_TREES] = r->step_us[STEP_TREES];
 }
 
 static void
@@ -133,7 +138,7 @@ take_ended(struct sandbox *sb, const struct record *r)
 	sb->reported = true;
 	o->reason = WIFSIGNALED(r->code) ? SANDBOX_SIGNALED : SANDBOX_EXITED;
 	o->code = WIFSIGNALED(r->code) ? WTERMSIG(r->code) : WEXITSTATUS(r->code);
-	o->wall_ns = sb->running_ns ? r->at_ns - sb->running_ns : 0;
+	o->wall_ns = sb->progress->running_ns ? r->at_ns - sb->progress->running_ns : 0;
 }
 
 static void
@@ -167,9 +172,7 @@ read_records(struct sandbox *sb)
 			fd_close(&sb->status);
 			return true;
 		}
-		if (r.kind == RECORD_RUNNING)
-			take_running(sb, &r);
-		else if (r.kind == RECORD_FAILED)
+		if (r.kind == RECORD_FAILED)
 			take_failed(sb, &r);
 		else if (r.kind == RECORD_ENDED)
 			take_ended(sb, &r);
@@ -226,6 +229,7 @@ settle(struct sandbox *sb)
 {
 	struct sandbox_outcome *o = &sb->outcome;
 
+	take_progress(sb);
 	if (sb->ordered)
 		return;
 	if (o->usage.oom_kills || (sb->group && cgroup_oom(sb->group))) {
@@ -290,4 +294,7 @@ sandbox_release(struct sandbox *sb)
 	fd_close(&sb->pidfd);
 	fd_close(&sb->status);
 	fd_close(&sb->go);
+	if (sb->progress)
+		munmap(sb->progress, sizeof *sb->progress);
+	sb->progress = NULL;
 }

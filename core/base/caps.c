@@ -85,23 +85,13 @@ empty_ambient(struct err *e)
 	return 0;
 }
 
-/* After: exactly want, and nothing in the bounding set outside mask.  The ambient set is a
- * part of the inheritable one, which is empty. */
+/* Nothing in the bounding set outside mask. */
 static int
-verify(const struct cap_sets *want, uint64_t mask, struct err *e)
+verify_bound(uint64_t mask, struct err *e)
 {
-	struct cap_sets now;
-	int there;
-
-	if (get_sets(&now) < 0)
-		return err_sys(e, ERR_NODE, "cannot read the capabilities back");
-	if (now.effective != want->effective || now.permitted != want->permitted ||
-	    now.inheritable != 0)
-		return err_set(e, ERR_NODE, "the kernel kept capabilities that were dropped");
 	for (int cap = 0; cap < 64; cap++) {
-		if (mask >> cap & 1)
-			continue;
-		there = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
+		int there = mask >> cap & 1 ? 0 : prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
+
 		if (there < 0)
 			break;
 		if (there)
@@ -111,19 +101,45 @@ verify(const struct cap_sets *want, uint64_t mask, struct err *e)
 	return 0;
 }
 
-int
-caps_drop_all(struct err *e)
+/* Exactly want.  The ambient set is a part of the inheritable one, which is empty. */
+static int
+verify_sets(const struct cap_sets *want, struct err *e)
 {
-	static const struct cap_sets none;
+	struct cap_sets now;
 
+	if (get_sets(&now) < 0)
+		return err_sys(e, ERR_NODE, "cannot read the capabilities back");
+	if (now.effective != want->effective || now.permitted != want->permitted ||
+	    now.inheritable != 0)
+		return err_set(e, ERR_NODE, "the kernel kept capabilities that were dropped");
+	return 0;
+}
+
+int
+caps_lock(struct err *e)
+{
 	if (empty_ambient(e) < 0 || bound(0, e) < 0)
 		return -1;
 	if (prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) != LOCKED_SECUREBITS &&
 	    prctl(PR_SET_SECUREBITS, LOCKED_SECUREBITS, 0, 0, 0) < 0)
 		return err_sys(e, ERR_NODE, "cannot lock the securebits");
+	return verify_bound(0, e);
+}
+
+int
+caps_clear(struct err *e)
+{
+	static const struct cap_sets none;
+
 	if (set_sets(&none) < 0)
 		return err_sys(e, ERR_NODE, "cannot drop the capabilities");
-	return verify(&none, 0, e);
+	return verify_sets(&none, e);
+}
+
+int
+caps_drop_all(struct err *e)
+{
+	return caps_lock(e) < 0 ? -1 : caps_clear(e);
 }
 
 int
@@ -140,7 +156,7 @@ caps_keep(uint64_t mask, struct err *e)
 		return -1;
 	if (set_sets(&now) < 0)
 		return err_sys(e, ERR_NODE, "cannot set the capabilities");
-	return verify(&now, mask, e);
+	return verify_sets(&now, e) < 0 ? -1 : verify_bound(mask, e);
 }
 
 uint64_t

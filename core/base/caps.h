@@ -18,6 +18,14 @@ struct err;
 int caps_drop_all(struct err *e);
 
 /*
+ * The same in two halves, for a process that forks in between and then changes its uid.
+ * caps_lock: bounding and ambient sets, securebits; what the caller has it keeps, through
+ * a change of uid as well.  caps_clear: permitted, effective and inheritable sets.
+ */
+int caps_lock(struct err *e);
+int caps_clear(struct err *e);
+
+/*
  * Keeps those in mask (1ull << CAP_…) that the caller has, in its permitted and effective
  * sets, and drops the rest from all sets; ambient and inheritable become empty.  The
  * bounding set keeps mask too, or a program executed as root would lose them.

@@ -228,10 +228,10 @@ def test_print_plan(run):
     p = subprocess.run([str(PRATAI), "run", "--print-plan", "--memory", "64M", "--bind", "/tmp:/x",
                         "--", "/bin/true"], capture_output=True, text=True, check=True)
     steps = [line.split()[2] for line in p.stdout.splitlines()]
-    assert steps == ["limits", "trees", "devices", "clone", "maps", "join", "identity", "scratch",
-                     "root", "usr", "tmp", "bind", "dev", "proc", "mask", "quotas", "pivot",
-                     "loopback", "hostname", "session", "fork", "stdio", "workdir", "user", "caps",
-                     "filter", "exec"]
+    assert steps == ["limits", "trees", "devices", "clone", "maps", "join", "loopback", "hostname",
+                     "identity", "scratch", "root", "usr", "tmp", "bind", "dev", "proc", "mask",
+                     "quotas", "pivot", "session", "caps", "filter", "fork", "stdio", "workdir",
+                     "user", "exec"]
     assert "memory 67108864 bytes" in p.stdout and "/tmp on /x, read-only" in p.stdout
 
 
