@@ -191,10 +191,12 @@ on_answer(void *arg, const struct mq_frame *frames, size_t n)
 		next = c->wait_next;
 		if (!id_equal(&c->event_id, &m.event.id))
 			continue;
-		if (m.event.type == TYPE_WAIT && c->route->handle == invoke)
+		if (c->route->handle == invoke) {
 			invoke_answer(c, &m.event, n > 1 ? frames[1].data : NULL, n > 1 ? frames[1].len : 0);
-		else
+			invoke_over(c);
+		} else {
 			events_ended(c);
+		}
 	}
 	message_clear(&m);
 }
@@ -267,6 +269,10 @@ api_free(struct api *a)
 	a->closing = true;
 	if (a->http)
 		http_server_free(a->http);
+	/* What is left waits for events whose callers are gone. */
+	for (int i = 0; i < CALL_BUCKETS; i++)
+		while (a->waiting[i])
+			invoke_over(a->waiting[i]);
 	mq_close(a->events);
 	mq_close(a->answers);
 	auth_forget_all(a);

@@ -34,7 +34,8 @@ struct api_config {
 };
 
 struct api *api_new(const struct api_config *c, struct err *e);
-/* Takes no more requests, gives those that run a moment, then frees. */
+/* Takes no more requests; those that run end unanswered.  After store_close: what the store
+ * still does comes back to this API. */
 void api_free(struct api *a);
 
 /* The function's document changed behind the API's back (a build ended). */

@@ -53,7 +53,6 @@ void
 call_gone(struct call *c)
 {
 	c->request = NULL;
-	call_unwait(c);
 	if (c->holds == 0)
 		free_call(c);
 }

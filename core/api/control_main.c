@@ -413,10 +413,11 @@ run(struct control *c, struct err *e)
 	if (!c->store || start_roles(c, e))
 		return -1;
 	rc = loop_run(c->loop, e);
+	/* First: it completes what was asked for, and those who asked must still be there. */
+	store_close(c->store);
 	api_free(c->api_role);
 	agent_free(c->agent_role);
 	loop_timer_remove(c->retention);
-	store_close(c->store);
 	scheduler_free(c->scheduler);
 	mq_free(c->mq);
 	loop_free(c->loop);

@@ -9,10 +9,13 @@
 #include "core/base/clock.h"
 #include "core/base/err.h"
 #include "core/base/json.h"
+#include "core/base/log.h"
 #include "core/base/str.h"
 #include "netio/loop.h"
 
-enum { LIST_DEFAULT = 100, WAIT_MAX_S = 3600 };
+/* Who waits is told when an event ends; LOOK_S is for what is not told: the event's end was
+ * brought about by another process, or the word of it was lost. */
+enum { LIST_DEFAULT = 100, WAIT_MAX_S = 3600, LOOK_S = 3 };
 
 static int
 event_id(struct call *c, struct id *id)
@@ -177,21 +180,66 @@ on_response_now(void *arg, const struct store_answer *a, const struct err *e)
 }
 
 static void
-on_wait_over(void *arg)
+look_again_later(struct call *c)
+{
+	uint64_t now = clock_mono_ns(), next = now + LOOK_S * NS_PER_S;
+
+	loop_timer_at(c->timer, next < c->wait_until_ns ? next : c->wait_until_ns);
+}
+
+static void
+on_look(void *arg, const struct store_answer *a, const struct err *e)
 {
 	struct call *c = arg;
 
+	if (!e && c->request && c->waiting && !event_state_ended(a->events[0].state)) {
+		look_again_later(c);
+		call_release(c);
+		return;
+	}
 	call_unwait(c);
-	read_response(c, on_response_now);
+	on_response_now(arg, a, e);
+}
+
+static void
+on_timer(void *arg)
+{
+	struct call *c = arg;
+
+	read_response(c, clock_mono_ns() < c->wait_until_ns ? on_look : on_response_now);
+}
+
+/* Told by the scheduler, which also tells when it does not know: then the wait goes on. */
+static void
+on_response_again(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct call *c = arg;
+
+	if (e)
+		no_such_event(c, e);
+	else if (event_state_ended(a->events[0].state))
+		invoke_answer(c, &a->events[0], a->bytes, a->len);
+	call_release(c);
 }
 
 void
 events_ended(struct call *c)
 {
-	call_unwait(c);
-	if (c->timer)
-		loop_timer_clear(c->timer);
-	read_response(c, on_response_now);
+	read_response(c, on_response_again);
+}
+
+/* The scheduler may not hear it: the end of the wait reads the store in any case. */
+static void
+watch(struct call *c, const struct id *event)
+{
+	struct message m = { .type = MSG_WATCH };
+	struct err e;
+
+	call_wait(c, event);
+	m.event.id = *event;
+	snprintf(m.reply_to, sizeof m.reply_to, "%s", c->api->reply_to);
+	if (api_send(c->api, &m, NULL, 0, &e))
+		log_debug("a watch was lost", "error", e.text, NULL);
 }
 
 static void
@@ -208,11 +256,11 @@ on_response(void *arg, const struct store_answer *a, const struct err *e)
 		invoke_answer(c, &a->events[0], a->bytes, a->len);
 	} else if (!wait || str_int(wait, 0, WAIT_MAX_S, &seconds) || seconds == 0) {
 		not_finished(c, &a->events[0]);
-	} else if (!(c->timer = loop_timer_add(c->api->config.loop, on_wait_over, c, &bad))) {
+	} else if (!(c->timer = loop_timer_add(c->api->config.loop, on_timer, c, &bad))) {
 		call_error(c, &bad);
 	} else {
-		loop_timer_after(c->timer, (uint64_t)seconds * NS_PER_S);
-		/* It may have ended between the read and now: call_wait came first, see below. */
+		c->wait_until_ns = clock_mono_ns() + (uint64_t)seconds * NS_PER_S;
+		look_again_later(c);
 		call_release(c);
 		return;
 	}
@@ -246,7 +294,7 @@ events_response(struct call *c)
 		return;
 	/* Watch first, read then: an end in between is seen by one of the two. */
 	if (seconds)
-		call_wait(c, &id);
+		watch(c, &id);
 	read_response(c, on_response);
 }
 

@@ -627,6 +627,8 @@ on_versions_to_delete(void *arg, const struct store_answer *a, const struct err 
 			store_doc_delete(c->api->config.store, STORE_BUILD, a->docs[i].id, NULL, NULL);
 		}
 	}
+	if (c->api->config.scheduler)
+		scheduler_function_gone(c->api->config.scheduler, &c->event_id);
 	call_release(c);
 }
 

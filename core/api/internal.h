@@ -57,6 +57,8 @@ struct call {
 	/* Who waits for an event: in api->waiting by event id. */
 	struct id event_id;
 	bool waiting;
+	bool no_version; /* none was ready when the event was accepted */
+	uint64_t wait_until_ns;
 	struct call *wait_next;
 	struct loop_timer *timer;
 
@@ -150,6 +152,8 @@ void package_store(struct api *a, const void *zip, size_t len, package_fn fn, vo
 void invoke(struct call *c);
 /* The answer to whoever waits for ev: its own body, or a problem. */
 void invoke_answer(struct call *c, const struct event *ev, const void *response, size_t len);
+/* A wait_for_response event is over, or given up.  c may be gone afterwards. */
+void invoke_over(struct call *c);
 
 /* ---- events.c ---- */
 void events_list(struct call *c);

@@ -114,6 +114,7 @@ static const struct {
 	{ REASON_NODE_LOST, 502, "node_lost" },
 	{ REASON_EXPIRED, 504, "timeout" },
 	{ REASON_CANCELLED, 502, "cancelled" },
+	{ REASON_BUILD_FAILED, 409, "build_failed" },
 };
 
 static void
@@ -135,10 +136,6 @@ answer_failure(struct call *c, const struct event *ev)
 			reply.status = failures[i].status;
 			type = failures[i].type;
 		}
-	if (!strcmp(ev->error_type, "BuildFailed")) {
-		reply.status = 409;
-		type = "build_failed";
-	}
 	fields_of(&f, ev);
 	json_put_str(j, "type", type);
 	json_put_str(j, "title", ev->error_type[0] ? ev->error_type : type);
@@ -314,8 +311,6 @@ on_created(void *arg, const struct store_answer *a, const struct err *e)
 	} else {
 		struct message m = { .type = MSG_EVENT, .event = in->event };
 
-		/* The payload's bytes were the store's to free: large or small, it reads them. */
-		snprintf(m.reply_to, sizeof m.reply_to, "%s", c->api->reply_to);
 		m.has_payload = in->payload != NULL;
 		m.event.timeline_us[PHASE_PERSIST] =
 			(uint32_t)((clock_mono_ns() - c->begun_ns) / NS_PER_US) -
@@ -364,7 +359,16 @@ on_recorded(void *arg, const struct store_answer *a, const struct err *e)
 		log_err("an event could not be recorded", e);
 }
 
-/* The sandbox's own deadline ends what runs; this one is for what never started. */
+void
+invoke_over(struct call *c)
+{
+	call_unwait(c);
+	loop_timer_clear(c->timer);
+	call_release(c);
+}
+
+/* The sandbox's own deadline ends what runs; this one is for what never started, whether
+ * its caller is still there or not. */
 static void
 on_deadline(void *arg)
 {
@@ -377,8 +381,11 @@ on_deadline(void *arg)
 		log_debug("a cancellation was lost", "error", e.text, NULL);
 	if (c->api->config.scheduler && scheduler_nodes_alive(c->api->config.scheduler) == 0)
 		call_problem(c, 503, "no_node", "no node takes work now");
+	else if (c->no_version)
+		call_problem(c, 503, "not_ready", "the function's first version was not ready in time");
 	else
 		call_problem(c, 504, "timeout", "the function did not answer in time");
+	invoke_over(c);
 }
 
 static void
@@ -396,6 +403,8 @@ accept_wait(struct call *c, struct intake *in, uint32_t timeout_s)
 		return;
 	}
 	call_wait(c, &in->event.id);
+	call_hold(c); /* until invoke_over */
+	c->no_version = in->event.function_version == 0;
 	loop_timer_after(c->timer, (timeout_s + WAIT_GRACE_S) * NS_PER_S);
 	store_event_create(c->api->config.store, &in->event, in->bytes, NULL, NULL, on_recorded, NULL);
 	drop_intake(in);

@@ -13,6 +13,7 @@ enum { BUILD_LOG_MAX = 512 << 10 };
 static const char *const type_words[] = {
 	[MSG_EVENT] = "event",         [MSG_BUILD] = "build",     [MSG_JOB] = "job",
 	[MSG_SETTLED] = "settled",     [MSG_CANCEL] = "cancel",   [MSG_HEARTBEAT] = "heartbeat",
+	[MSG_WATCH] = "watch",
 	[MSG_STARTED] = "started",     [MSG_RESULT] = "result",   [MSG_ANSWER] = "answer",
 };
 _Static_assert(sizeof type_words / sizeof type_words[0] == MSG_TYPE_COUNT, "a word for each");
@@ -100,7 +101,8 @@ message_encode(const struct message *m)
 	if (m->type == MSG_HEARTBEAT) {
 		put_id(j, "session", &m->session);
 		put_heartbeat(j, m);
-	} else if (m->type != MSG_EVENT && m->type != MSG_ANSWER && m->type != MSG_BUILD) {
+	} else if (m->type != MSG_EVENT && m->type != MSG_ANSWER && m->type != MSG_BUILD &&
+		   m->type != MSG_WATCH) {
 		put_id(j, "session", &m->session);
 		json_put(j, "lease", lease_encode(&m->lease));
 	}
@@ -108,7 +110,7 @@ message_encode(const struct message *m)
 		json_put_str(j, "kind", m->kind == JOB_BUILD ? "build" : "event");
 	if (m->type == MSG_JOB)
 		json_put_int(j, "accept_by", (int64_t)m->accept_by_ms);
-	if (m->type == MSG_EVENT || m->type == MSG_ANSWER ||
+	if (m->type == MSG_EVENT || m->type == MSG_ANSWER || m->type == MSG_WATCH ||
 	    ((m->type == MSG_JOB || m->type == MSG_RESULT) && m->kind == JOB_EVENT) ||
 	    (m->type == MSG_CANCEL && !id_is_zero(&m->event.id)))
 		json_put(j, "event", event_encode(&m->event));
@@ -217,6 +219,7 @@ complete(const struct json *j, const struct message *m)
 {
 	switch (m->type) {
 	case MSG_EVENT:
+	case MSG_WATCH:
 	case MSG_ANSWER:
 		return json_get(j, "event") != NULL;
 	case MSG_BUILD:

@@ -12,6 +12,7 @@
  *   STARTED    node → scheduler         this job was accepted and its sandbox ordered
  *   RESULT     node → collector         outcome; frame 1: response (event) or layer digest's
  *                                       nothing (build), frame 2: logs (JSON lines)
+ *   WATCH      API → scheduler          reply_to wants to hear when the event ends
  *   ANSWER     collector → API          outcome of an event that somebody waits for; frame 1: response
  *
  * A message is a hint: only an acknowledged record counts.  Whatever does not decode is
@@ -36,6 +37,7 @@ enum message_type {
 	MSG_JOB,
 	MSG_SETTLED,
 	MSG_CANCEL,
+	MSG_WATCH,
 	MSG_HEARTBEAT,
 	MSG_STARTED,
 	MSG_RESULT,
@@ -62,7 +64,7 @@ struct message {
 	 */
 	struct event event;
 	bool has_payload;      /* EVENT: frame 1 is the payload (an empty payload has none) */
-	char reply_to[48];     /* EVENT, ANSWER: "<api id>.<boot id>" that waits, or "" */
+	char reply_to[48];     /* EVENT, WATCH, ANSWER: "<api id>.<boot id>" that waits, or "" */
 
 	/* JOB, BUILD, RESULT of a build: the version.  Owned. */
 	struct function_version version;

@@ -74,8 +74,7 @@ struct ending {
 	struct lease lease; /* zero: the entry was not leased */
 	struct id id;
 	struct id session;  /* to be told; zero: nobody */
-	char reply_to[REPLY_MAX];
-	struct event event; /* what the answer to an async event's watchers says */
+	struct event event; /* for its watchers */
 };
 
 static void
@@ -109,8 +108,7 @@ on_settled(void *arg, const struct store_answer *a, const struct err *e)
 	} else {
 		if (!id_is_zero(&end->session))
 			scheduler_settled(s, &end->session, &end->lease);
-		if (end->event.type == TYPE_ASYNC)
-			collector_answer(s, end->reply_to, &end->event, NULL, 0);
+		watch_tell(s, &end->event);
 		forget(s, &end->id);
 		scheduler_pump(s);
 	}
@@ -144,7 +142,6 @@ settle(struct scheduler *s, const struct event *ev, const char *reply_to, const 
 	}
 	end->s = s;
 	end->id = ev->id;
-	memcpy(end->reply_to, reply_to, sizeof end->reply_to);
 	if (session)
 		end->session = *session;
 	if (lease)
@@ -187,6 +184,10 @@ on_event_for_end(void *arg, const struct store_answer *a, const struct err *e)
 
 	if (!job)
 		return;
+	if (e ? e->cls == ERR_NOT_FOUND : event_state_ended(a->events[0].state)) {
+		forget(s, &job->entry->id); /* nothing is left to be ended */
+		return;
+	}
 	w = job->entry->attachment;
 	if (e || !w || event_copy(&w->event, &a->events[0])) {
 		job->held = false; /* lost again at the next tick */
@@ -318,8 +319,8 @@ take_outcome(struct event *ev, struct event *from)
 	ev->timeline_us[PHASE_SANDBOX] = from->timeline_us[PHASE_SANDBOX];
 	ev->timeline_us[PHASE_IMPORT] = from->timeline_us[PHASE_IMPORT];
 	ev->timeline_us[PHASE_RUN] = from->timeline_us[PHASE_RUN];
-	if (from->finished_us && now > from->finished_us)
-		ev->timeline_us[PHASE_COLLECT] = (uint32_t)(now - from->finished_us);
+	if (from->finished_us)
+		ev->timeline_us[PHASE_COLLECT] = scheduler_span_us(from->finished_us, now);
 	ev->finished_us = now;
 	if (!ev->started_us)
 		ev->started_us = from->started_us ? from->started_us : now;
@@ -351,36 +352,78 @@ event_result(struct scheduler *s, struct sched_job *job, struct message *m,
 	}
 }
 
-/* An event that was adopted after a restart is not in memory: it is read, and the node
- * sends its result again. */
+/* An event that was adopted after a restart is not in memory: it is read, and its version
+ * for the retries that it has; the node sends its result again meanwhile. */
 static void
-on_event_for_result(void *arg, const struct store_answer *a, const struct err *e)
+on_version_for_result(void *arg, const struct store_answer *a, const struct err *e)
 {
 	struct scheduler *s;
 	struct sched_job *job = step_job(arg, &s);
+	struct function_version v;
+	struct err bad;
 	struct work *w;
 
 	if (!job)
 		return;
 	job->held = false;
 	w = job->entry->attachment;
-	if (e || !w || w->event_loaded || event_copy(&w->event, &a->events[0]))
+	if (e && e->cls == ERR_NOT_FOUND) {
+		w->event_loaded = true; /* the function was deleted: no retries */
+	} else if (e || version_read(&v, a->docs[0].json, &bad)) {
+		log_err("the version of a result could not be read", e ? e : &bad);
+	} else {
+		version_keep(s, &v);
+		function_version_clear(&v);
+		w->event_loaded = true;
+	}
+}
+
+static void
+on_event_for_result(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct scheduler *s;
+	struct sched_job *job = step_job(arg, &s);
+	struct work *w;
+	char id[VERSION_ID_MAX];
+
+	if (!job)
 		return;
-	w->event_loaded = true;
+	if (e ? e->cls == ERR_NOT_FOUND : event_state_ended(a->events[0].state)) {
+		forget(s, &job->entry->id); /* so that the result is settled when it comes again */
+		return;
+	}
+	w = job->entry->attachment;
+	event_clear(&w->event);
+	if (e || event_copy(&w->event, &a->events[0])) {
+		job->held = false;
+		return;
+	}
 	w->payload_loaded = w->event.payload_bytes == 0;
-	job->entry->failures = (uint16_t)w->event.failures;
+	job->entry->failures = (uint16_t)(w->event.failures > UINT16_MAX ? UINT16_MAX : w->event.failures);
 	if (w->event.function_version)
 		job->version = w->event.function_version;
+	if (version_find(s, &w->event.function_id, job->version)) {
+		w->event_loaded = true;
+		job->held = false;
+		return;
+	}
+	function_version_id(&w->event.function_id, job->version, id);
+	store_doc_get(s->config.store, STORE_VERSION, id, on_version_for_result, step_new(s, &job->lease));
 }
 
 static void
 load_for_result(struct scheduler *s, struct sched_job *job)
 {
+	struct step *step = step_new(s, &job->lease);
+
 	if (!job->entry->attachment)
 		job->entry->attachment = work_new(s);
+	if (!job->entry->attachment || !step) {
+		free(step);
+		return; /* it comes again */
+	}
 	job->held = true;
-	store_event_get(s->config.store, &job->entry->id, NULL, on_event_for_result,
-			step_new(s, &job->lease));
+	store_event_get(s->config.store, &job->entry->id, NULL, on_event_for_result, step);
 }
 
 /* ---- a result of a build ---- */

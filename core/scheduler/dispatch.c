@@ -7,7 +7,6 @@
 
 #include "core/base/clock.h"
 #include "core/base/err.h"
-#include "core/base/json.h"
 #include "core/base/log.h"
 #include "core/scheduler/internal.h"
 
@@ -84,7 +83,6 @@ on_version(void *arg, const struct store_answer *a, const struct err *e)
 	struct scheduler *s;
 	struct sched_job *job = step_job(arg, &s);
 	struct function_version v;
-	struct json *j;
 	struct err bad;
 
 	if (!job)
@@ -97,17 +95,19 @@ on_version(void *arg, const struct store_answer *a, const struct err *e)
 		put_back(s, job, e);
 		return;
 	}
-	j = json_parse(a->docs[0].json, strlen(a->docs[0].json), &bad);
-	if (!j || function_version_parse(j, &v, &bad)) {
-		json_free(j);
+	if (version_read(&v, a->docs[0].json, &bad)) {
 		log_err("a version's record does not read", &bad);
 		collector_end(s, job, REASON_FUNCTION_FAILED, "BadVersion", bad.text);
 		return;
 	}
-	json_free(j);
 	version_keep(s, &v);
+	if (job->entry->kind == JOB_EVENT && v.state == VERSION_BUILDING) {
+		err_set(&bad, ERR_AGAIN, "version %u is still being built", v.version);
+		put_back(s, job, &bad);
+	} else {
+		dispatch_job(s, job);
+	}
 	function_version_clear(&v);
-	dispatch_job(s, job);
 }
 
 /* Memory of a queued event that came from the store is given back when it is done. */
@@ -176,7 +176,7 @@ dispatch_job(struct scheduler *s, struct sched_job *job)
 		return;
 	}
 	if (job->entry->kind == JOB_EVENT && v->state == VERSION_FAILED) {
-		collector_end(s, job, REASON_FUNCTION_FAILED, "BuildFailed",
+		collector_end(s, job, REASON_BUILD_FAILED, "BuildFailed",
 			      v->reason ? v->reason : "the version could not be built");
 		return;
 	}

@@ -5,6 +5,7 @@
  *   recover.c    the term, and what had not ended when we started
  *   dispatch.c   a picked job: what it lacks is read, then it is sent
  *   collector.c  results: recorded, answered, acknowledged
+ *   watch.c      who wants to hear of an event's end
  *   versions.c   versions and functions as the store has them
  *
  * A job is found again by its lease and an entry by its id after every asynchronous step:
@@ -27,6 +28,8 @@ enum {
 	WORK_COUNT_MAX = 20000,          /* events kept whole in memory; more: only entries */
 	WORK_BYTES_MAX = 64 << 20,       /* their payloads */
 	SWEEP_PAGE = 500,
+	WATCH_MAX = 65536,
+	WATCH_BUCKETS = 4096,
 };
 
 /* An entry's attachment: the event, as far as it is in memory. */
@@ -64,6 +67,8 @@ struct scheduler {
 	struct cached_version *versions[VERSION_BUCKETS];
 	size_t work_count, work_bytes;
 	char *runtimes; /* JSON array that the last registration offered, or NULL */
+	struct watch *watches[WATCH_BUCKETS], *watch_oldest, *watch_newest;
+	size_t watch_count;
 	uint64_t dropped; /* messages that did not decode */
 };
 
@@ -81,6 +86,8 @@ struct work *work_new(struct scheduler *s);
 void work_free(struct scheduler *s, struct work *w);
 void scheduler_pump(struct scheduler *s);
 uint64_t scheduler_now(const struct scheduler *s);
+/* Between two times of clocks that may differ or step: nought at least, and what fits. */
+uint32_t scheduler_span_us(int64_t from_us, int64_t to_us);
 void scheduler_lost(void *arg, struct sched_job *job, const char *why);
 /* Adds an event that is (or soon will be) in the store as queued. */
 void scheduler_queue(struct scheduler *s, const struct event *ev, struct work *w);
@@ -112,6 +119,12 @@ void collector_end_queued(struct scheduler *s, struct sched_entry *entry, struct
 void collector_answer(struct scheduler *s, const char *reply_to, const struct event *ev,
 		      const void *response, size_t len);
 
+/* watch.c */
+void watch_add(struct scheduler *s, const struct id *event, const char *reply_to);
+/* Tells and forgets those who watch ev, which has ended. */
+void watch_tell(struct scheduler *s, const struct event *ev);
+void watches_free(struct scheduler *s);
+
 /* versions.c */
 const struct function_version *version_find(const struct scheduler *s, const struct id *function,
 					    uint32_t version);
@@ -123,5 +136,10 @@ void version_built(struct scheduler *s, const struct function_version *v,
 		   void (*done)(void *arg, const struct err *e), void *arg);
 /* Tells the rules what the function's document says. */
 void version_apply(struct scheduler *s, const struct function *f);
+/* The function's documents are gone: its versions are forgotten, so that what waits is
+ * ended when its turn comes, also what waited for a first version. */
+void version_function_gone(struct scheduler *s, const struct id *function);
+/* A version's document as it is in the store; -1: it does not read. */
+int version_read(struct function_version *v, const char *json, struct err *e);
 
 #endif

@@ -43,6 +43,8 @@ load_event(struct scheduler *s, const struct event *ev, bool starting)
 	};
 	const struct function_version *v = version_find(s, &ev->function_id, ev->function_version);
 
+	if (starting && !sched_function_known(s->sched, &ev->function_id))
+		version_function_gone(s, &ev->function_id);
 	if (ev->type == TYPE_WAIT) {
 		/* Of an earlier process: its caller is gone, and it is never sent twice. */
 		if (starting) {
@@ -130,15 +132,15 @@ on_versions(void *arg, const struct store_answer *a, const struct err *e)
 		give_up("the versions could not be read", e);
 	for (size_t i = 0; i < a->doc_count; i++) {
 		struct function_version v;
-		struct json *j = json_parse(a->docs[i].json, strlen(a->docs[i].json), NULL);
 		struct err bad;
 
-		if (j && !function_version_parse(j, &v, &bad)) {
-			if (v.state == VERSION_BUILDING)
-				scheduler_queue_build(s, &v);
-			function_version_clear(&v);
+		if (version_read(&v, a->docs[i].json, &bad)) {
+			log_err("a version's record was passed over", &bad);
+			continue;
 		}
-		json_free(j);
+		if (v.state == VERSION_BUILDING)
+			scheduler_queue_build(s, &v);
+		function_version_clear(&v);
 	}
 	if (a->next)
 		load_versions(s, a->next);

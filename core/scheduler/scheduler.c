@@ -25,6 +25,14 @@ scheduler_now(const struct scheduler *s)
 	return clock_mono_ns();
 }
 
+uint32_t
+scheduler_span_us(int64_t from_us, int64_t to_us)
+{
+	if (to_us <= from_us)
+		return 0;
+	return to_us - from_us > UINT32_MAX ? UINT32_MAX : (uint32_t)(to_us - from_us);
+}
+
 struct step *
 step_new(struct scheduler *s, const struct lease *lease)
 {
@@ -215,6 +223,8 @@ on_event(void *arg, const struct mq_frame *frames, size_t n)
 	struct message m;
 	struct err e;
 
+	if (!s->sched)
+		return; /* the term is not taken yet: what was accepted is read from the store */
 	if (message_decode(frames[0].data, frames[0].len, &m, &e)) {
 		s->dropped++;
 		log_warning("a message was dropped", "socket", "events", "error", e.text, NULL);
@@ -229,6 +239,11 @@ on_event(void *arg, const struct mq_frame *frames, size_t n)
 		scheduler_queue_build(s, &m.version);
 	} else if (m.type == MSG_CANCEL) {
 		cancel_event(s, &m.event);
+	} else if (m.type == MSG_WATCH) {
+		watch_add(s, &m.event.id, m.reply_to);
+		/* It may have ended while the watch was on its way: the API looks once more. */
+		if (!s->ready || !sched_entry(s->sched, &m.event.id))
+			collector_answer(s, m.reply_to, &m.event, NULL, 0);
 	}
 	message_clear(&m);
 	scheduler_pump(s);
@@ -313,7 +328,7 @@ on_started(struct scheduler *s, struct sched_node *node, const struct message *m
 		return;
 	w->event.state = EVENT_RUNNING;
 	w->event.started_us = clock_real_us();
-	w->event.timeline_us[PHASE_QUEUE] = (uint32_t)(w->event.started_us - w->event.queued_us);
+	w->event.timeline_us[PHASE_QUEUE] = scheduler_span_us(w->event.queued_us, w->event.started_us);
 	store_event_running(s->config.store, &w->event, NULL, NULL);
 }
 
@@ -326,6 +341,8 @@ on_dispatch(void *arg, const struct mq_frame *frames, size_t n)
 	struct id session;
 	struct err e;
 
+	if (!s->sched)
+		return; /* a node of before our start: the next heartbeat comes in a second */
 	if (n != 2 || frames[0].len != sizeof session.b) {
 		s->dropped++;
 		log_warning("a message was dropped", "socket", "dispatch", "error", "not two frames", NULL);
@@ -392,6 +409,7 @@ scheduler_recovered(struct scheduler *s)
 	char queued[24], running[24], term[24];
 
 	s->ready = true;
+	sched_listen(s->sched, scheduler_now(s));
 	snprintf(queued, sizeof queued, "%zu", sched_queued_total(s->sched));
 	snprintf(running, sizeof running, "%zu", sched_running_total(s->sched));
 	snprintf(term, sizeof term, "%llu", (unsigned long long)s->term);
@@ -469,6 +487,7 @@ scheduler_free(struct scheduler *s)
 	if (s->sched)
 		sched_free(s->sched, drop_attachment);
 	versions_free(s);
+	watches_free(s);
 	free(s->runtimes);
 	free(s);
 }

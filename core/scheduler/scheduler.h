@@ -43,6 +43,9 @@ bool scheduler_ready(const struct scheduler *s);
 /* Nodes that were heard of lately and may be sent jobs. */
 unsigned scheduler_nodes_alive(const struct scheduler *s);
 size_t scheduler_queued(const struct scheduler *s, const struct id *function);
+/* The function and its versions were deleted from the store: its events that wait end as
+ * cancelled; what runs goes on. */
+void scheduler_function_gone(struct scheduler *s, const struct id *function);
 
 /*
  * A node's registration (its JSON body, checked here).  On success the answer's JSON object,

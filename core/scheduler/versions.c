@@ -73,6 +73,43 @@ version_apply(struct scheduler *s, const struct function *f)
 	sched_function(s->sched, &f->id, version, f->memory_mib, f->limit);
 }
 
+void
+version_function_gone(struct scheduler *s, const struct id *function)
+{
+	for (int i = 0; i < VERSION_BUCKETS; i++)
+		for (struct cached_version **p = &s->versions[i], *c; (c = *p);) {
+			if (!id_equal(&c->v.function_id, function)) {
+				p = &c->next;
+				continue;
+			}
+			*p = c->next;
+			function_version_clear(&c->v);
+			free(c);
+		}
+	sched_function(s->sched, function, 1, 0, 0);
+}
+
+void
+scheduler_function_gone(struct scheduler *s, const struct id *function)
+{
+	if (!s->sched)
+		return;
+	version_function_gone(s, function);
+	if (s->config.function_changed)
+		s->config.function_changed(s->config.arg, function);
+	scheduler_pump(s);
+}
+
+int
+version_read(struct function_version *v, const char *json, struct err *e)
+{
+	struct json *j = json_parse(json, strlen(json), e);
+	int rc = j ? function_version_parse(j, v, e) : -1;
+
+	json_free(j);
+	return rc;
+}
+
 /* ---- what a build came to ---- */
 
 struct built {
@@ -131,6 +168,7 @@ on_function_read(void *arg, const struct store_answer *a, const struct err *e)
 	char *text;
 
 	if (e && e->cls == ERR_NOT_FOUND) { /* deleted while it was built */
+		version_function_gone(b->s, &b->v.function_id);
 		built_end(b, NULL);
 		return;
 	}
