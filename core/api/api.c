@@ -175,6 +175,13 @@ on_gone(void *arg, struct http_request *r)
 
 /* ---- answers from the collector ---- */
 
+/* What a wait_for_response caller waits for; watchers are told with less. */
+static bool
+is_answer(const struct event *ev, size_t frames)
+{
+	return event_state_ended(ev->state) && (frames > 1 || !ev->has_response);
+}
+
 static void
 on_answer(void *arg, const struct mq_frame *frames, size_t n)
 {
@@ -191,11 +198,11 @@ on_answer(void *arg, const struct mq_frame *frames, size_t n)
 		next = c->wait_next;
 		if (!id_equal(&c->event_id, &m.event.id))
 			continue;
-		if (c->route->handle == invoke) {
+		if (c->route->handle != invoke) {
+			events_ended(c);
+		} else if (is_answer(&m.event, n)) {
 			invoke_answer(c, &m.event, n > 1 ? frames[1].data : NULL, n > 1 ? frames[1].len : 0);
 			invoke_over(c);
-		} else {
-			events_ended(c);
 		}
 	}
 	message_clear(&m);

@@ -65,7 +65,7 @@ test_heartbeats_renew_what_they_list(void **state)
 	world_tick(&w, 1); /* 15 s of silence: the lease is over */
 	assert_int_equal(w.lost_count, 1);
 	assert_string_equal(w.lost[0].why, "the node was not heard of any more");
-	assert_int_equal(n->running, 0);
+	assert_null(sched_nodes(w.s)); /* and the node with it */
 	world_free(&w);
 }
 
