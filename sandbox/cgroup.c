@@ -260,12 +260,13 @@ close_group(struct cgroup *g)
 	free(g);
 }
 
-/* Undoes what cgroup_create did in the first count trees. */
+/* Undoes what cgroup_create did in the first count trees.  As everywhere, the first tree
+ * comes last: a group that is anywhere is there, so that a sweep need look only there. */
 static void
 undo(struct cgroup *g, unsigned count)
 {
-	for (unsigned i = 0; i < count; i++)
-		unlinkat(g->m->trees[i].root, g->dir, AT_REMOVEDIR);
+	while (count-- > 0)
+		unlinkat(g->m->trees[count].root, g->dir, AT_REMOVEDIR);
 	close_group(g);
 }
 
@@ -462,7 +463,7 @@ cgroup_remove(struct cgroup *g, struct err *e)
 {
 	int rc = 0;
 
-	for (unsigned i = 0; i < g->m->tree_count; i++) {
+	for (unsigned i = g->m->tree_count; i-- > 0;) {
 		const struct cgroup_tree *t = &g->m->trees[i];
 
 		if (unlinkat(t->root, g->dir, AT_REMOVEDIR) == 0 || errno == ENOENT)

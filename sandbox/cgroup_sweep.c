@@ -138,12 +138,10 @@ kill_everywhere(const struct cgroup_manager *m, const char *dir)
 static int
 remove_everywhere(const struct cgroup_manager *m, const char *dir)
 {
-	int rc = 0;
-
-	for (unsigned i = 0; i < m->tree_count; i++)
+	for (unsigned i = m->tree_count; i-- > 0;)
 		if (unlinkat(m->trees[i].root, dir, AT_REMOVEDIR) < 0 && errno != ENOENT)
-			rc = -1;
-	return rc;
+			return -1;
+	return 0;
 }
 
 /* The number of groups of b that are gone. */
@@ -177,7 +175,9 @@ cgroup_sweep(struct cgroup_manager *m, struct err *e)
 
 	if (!b)
 		return err_set(e, ERR_NODE, "out of memory");
-	for (unsigned i = 0; i < m->tree_count; i++) {
+	/* A group is made in the first tree first and removed from it last.  An instance that
+	 * starts looks everywhere all the same: its earlier manager may have had other trees. */
+	for (unsigned i = 0; i < (m->flat ? 1 : m->tree_count); i++) {
 		int n;
 
 		do {

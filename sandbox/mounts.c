@@ -12,7 +12,8 @@
  *                  writable side must have
  *   root/          where the overlay is mounted, until pivot_root
  *
- * The scratch is mounted on top of "/", and the working directory is in it: relative
+ * The scratch is mounted on the machine's /tmp (in the child's own mount namespace; any
+ * directory would do, this one is everywhere), and the working directory is in it: relative
  * paths are ours, absolute ones still the machine's.
  *
  * An image may be a trap: its /proc, /dev, /tmp or /usr may be a symbolic link.  Those
@@ -43,6 +44,9 @@
 #include "sandbox/tree.h"
 
 #define SAFE (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+
+/* Where the scratch is mounted until the machine's root goes, and it with it. */
+#define PLACE "/tmp"
 
 static int
 clone_tree(const struct sandbox_tree *from, bool recursive, uint64_t attributes, struct err *e)
@@ -135,7 +139,7 @@ step_scratch(struct child *c, unsigned index, struct err *e)
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		return err_sys(e, ERR_NODE, "make the mounts private");
 	c->scratch = tree_new("tmpfs", options, SAFE);
-	if (c->scratch < 0 || tree_attach_at(c->scratch, AT_FDCWD, "/"))
+	if (c->scratch < 0 || tree_attach_at(c->scratch, AT_FDCWD, PLACE))
 		return err_sys(e, ERR_NODE, "mount the sandbox's tmpfs");
 	return make_directories(c, e);
 }
@@ -359,8 +363,7 @@ step_premount(struct child *c, unsigned index, struct err *e)
 			     ? err_sys(e, ERR_NODE, "take the root out of the caller's mounts")
 			     : 0;
 	}
-	/* "/.." is what is mounted on top of "/": the scratch. */
-	if (fchdir(here) || (umount2("/..", MNT_DETACH) && rc == 0))
+	if (fchdir(here) || (umount2(PLACE, MNT_DETACH) && rc == 0))
 		rc = err_sys(e, ERR_NODE, "take the scratch tmpfs away");
 	return rc;
 }
@@ -448,16 +451,13 @@ int
 step_pivot(struct child *c, unsigned index, struct err *e)
 {
 	struct statx ours, now;
-	/* The old root ends up on top of the new one, with the scratch on top of it where
-	 * it was mounted here. */
-	int stacked = c->plan.root == ROOT_PREMOUNT ? 1 : 2;
 
 	(void)index;
 	if (fchdir(c->root) || syscall(SYS_pivot_root, ".", "."))
 		return err_sys(e, ERR_NODE, "pivot_root");
-	for (int i = 0; i < stacked; i++)
-		if (umount2(".", MNT_DETACH))
-			return err_sys(e, ERR_NODE, "take the old root away");
+	/* The old root ends up on top of the new one. */
+	if (umount2(".", MNT_DETACH))
+		return err_sys(e, ERR_NODE, "take the old root away");
 	/* "/.." is the topmost mount on "/": only ours may be left. */
 	if (chdir("/") || statx(c->root, "", AT_EMPTY_PATH, STATX_MNT_ID, &ours) ||
 	    statx(AT_FDCWD, "/..", 0, STATX_MNT_ID, &now))

@@ -149,7 +149,7 @@ enter_root(int root, struct err *e)
 {
 	if (fchdir(root) || syscall(SYS_pivot_root, ".", "."))
 		return err_sys(e, ERR_NODE, "enter the spawner's root");
-	/* The old root is on top of the new one, and the new one's first place on top of it. */
+	/* The old root is on top of the new one. */
 	if (umount2(".", MNT_DETACH) || chdir("/"))
 		return err_sys(e, ERR_NODE, "take the machine's root away");
 	return 0;
@@ -164,7 +164,8 @@ take_mounts(struct spawner_inside *in, int store, struct err *e)
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		return err_sys(e, ERR_NODE, "make the mounts private");
 	root = tree_new("tmpfs", options, SAFE);
-	if (root < 0 || tree_attach_at(root, AT_FDCWD, "/"))
+	/* tmp: where sandboxes mount their scratch, each in its own namespace. */
+	if (root < 0 || tree_attach_at(root, AT_FDCWD, "/") || mkdirat(root, "tmp", 0700))
 		return err_sys(e, ERR_NODE, "mount the spawner's root");
 	if (place(root, "store", store, "the store", e) || place(root, "runtimes", -1, in->config->runtimes, e) ||
 	    place(root, "usr", -1, "/usr", e) || place_build(in, root, e) || place_proc(root, e))

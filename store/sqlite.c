@@ -133,6 +133,13 @@ keep_event(struct request *r, const struct event *ev)
 	r->charge += sizeof(*ev);
 }
 
+/* What is in a file takes no memory before its turn. */
+static size_t
+in_memory(const struct store_bytes *b)
+{
+	return b->data ? b->len : 0;
+}
+
 static bool
 is_too_much(const struct sqlite_store *s, const struct request *r)
 {
@@ -149,7 +156,7 @@ submit(struct request *r, store_fn fn, void *arg)
 {
 	struct sqlite_store *s = r->store;
 
-	r->charge += r->payload.len + r->response.len + r->logs.len;
+	r->charge += in_memory(&r->payload) + in_memory(&r->response) + in_memory(&r->logs);
 	if (r->done.err.cls == ERR_NONE && is_too_much(s, r)) {
 		err_set(&r->done.err, ERR_AGAIN, "the store is busy: too much waits for it");
 		err_step(&r->done.err, "store_busy");

@@ -89,7 +89,7 @@ static const char common_settings[] = "PRAGMA temp_store = MEMORY;"
 /* journal_mode first: the rest of the writer's settings concern the WAL. */
 static const char writer_settings[] = "PRAGMA journal_mode = WAL;"
 				      "PRAGMA synchronous = FULL;"
-				      "PRAGMA wal_autocheckpoint = 2000;"
+				      "PRAGMA wal_autocheckpoint = 4000;"
 				      "PRAGMA journal_size_limit = 67108864;"
 				      "PRAGMA secure_delete = FAST;"
 				      "PRAGMA cache_size = -16384;";

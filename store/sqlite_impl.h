@@ -132,7 +132,7 @@ struct request {
 	struct sqlite_store *store;
 	enum request_kind kind;
 	uint64_t after; /* for the reader: the writes that must be in before it */
-	size_t charge;  /* bytes that it counts for in the bound of what waits */
+	size_t charge;  /* bytes of memory that it takes while it waits */
 
 	/* What is asked.  text is one block that the strings point into. */
 	char *text;

@@ -237,7 +237,7 @@ take_batch(struct queue *q)
 
 	for (int i = 0; q->first && i < BATCH_MAX && bytes < BATCH_BYTES_MAX; i++) {
 		last = pop(q);
-		bytes += last->charge;
+		bytes += last->payload.len + last->response.len + last->logs.len + last->charge;
 	}
 	if (last)
 		last->done.next = NULL;

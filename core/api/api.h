@@ -26,7 +26,7 @@ struct api_config {
 	const char *events;          /* endpoint of the scheduler's PULL */
 	int listen_fd, spool_fd;
 	const char *join_token;      /* what nodes show; "" : none may register */
-	const char *unpack_path;     /* the helper that checks packages */
+	int unpack_fd;               /* O_PATH of the helper that checks packages */
 	const char *roles;           /* for cluster-status */
 	size_t payload_max, body_memory_bytes;
 	unsigned connections_max;

@@ -29,11 +29,12 @@
 #include "core/base/privileges.h"
 #include "core/base/str.h"
 #include "core/scheduler/scheduler.h"
+#include "netio/helper.h"
 #include "netio/loop.h"
 #include "netio/mq.h"
 #include "store/store.h"
 
-enum { DEFAULT_ID = 1878982657, SECRET_MAX = 4096, PATH_TEXT_MAX = 4096 };
+enum { DEFAULT_ID = 1878982657, SECRET_MAX = 4096 };
 enum { RETENTION_PASS_S = 60, RETENTION_PAGE = 1000 };
 
 static const struct opt options[] = {
@@ -76,9 +77,8 @@ struct control {
 	gid_t gid;
 	uint64_t retention_ns, payload_max, body_memory;
 	int64_t connections, build_memory;
-	int state_fd, run_fd, listen_fd, ready_fd;
+	int state_fd, run_fd, listen_fd, ready_fd, unpack_fd;
 	char join_token[SECRET_MAX], first_token[SECRET_MAX];
-	char unpack_path[PATH_TEXT_MAX];
 	int64_t started_us;
 	struct loop *loop;
 	struct mq *mq;
@@ -276,31 +276,6 @@ open_listener(struct control *c, struct err *e)
 }
 
 /* Opened while root: whom we become may have no way to where the programs are. */
-static int
-find_unpack(struct control *c, struct err *e)
-{
-	static const char *const places[] = { "", "../lib/pratai/" };
-	char self[PATH_TEXT_MAX - 64];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-	char *slash;
-	int fd;
-
-	if (n < 0)
-		return err_sys(e, ERR_NODE, "read /proc/self/exe");
-	self[n] = '\0';
-	slash = strrchr(self, '/');
-	*(slash ? slash + 1 : self) = '\0';
-	for (size_t i = 0; i < 2; i++) {
-		snprintf(c->unpack_path, sizeof c->unpack_path, "%s%spratai-unpack", self, places[i]);
-		fd = open(c->unpack_path, O_PATH | O_CLOEXEC);
-		if (fd < 0)
-			continue;
-		snprintf(c->unpack_path, sizeof c->unpack_path, "/proc/self/fd/%d", fd);
-		return 0;
-	}
-	return err_set(e, ERR_NODE, "the program pratai-unpack is not beside this one");
-}
-
 /* ---- running ---- */
 
 static void
@@ -372,7 +347,7 @@ start_roles(struct control *c, struct err *e)
 	struct api_config api = {
 		.loop = c->loop, .mq = c->mq, .store = c->store, .events = "inproc://events",
 		.listen_fd = c->listen_fd, .spool_fd = c->state_fd,
-		.join_token = c->join_token, .unpack_path = c->unpack_path,
+		.join_token = c->join_token, .unpack_fd = c->unpack_fd,
 		.roles = opt_get(&c->v, "roles"),
 		.payload_max = c->payload_max, .body_memory_bytes = c->body_memory,
 		.connections_max = (unsigned)c->connections, .started_us = c->started_us,
@@ -463,7 +438,8 @@ main(int argc, char **argv)
 	if (inherited_fd(&c.v, "listen-fd", &c.listen_fd, &e) ||
 	    inherited_fd(&c.v, "run-fd", &c.run_fd, &e) ||
 	    inherited_fd(&c.v, "ready-fd", &c.ready_fd, &e) || open_state(&c, &e) ||
-	    open_listener(&c, &e) || find_unpack(&c, &e) || privileges_raise_files(&e))
+	    open_listener(&c, &e) || (c.unpack_fd = helper_open("pratai-unpack", &e)) < 0 ||
+	    privileges_raise_files(&e))
 		die(&e, 1);
 	if (geteuid() == 0 && privileges_drop(c.uid, c.gid, c.parent, &e))
 		die(&e, 1);

@@ -3,33 +3,24 @@
  * by the helper program (this process never parses an archive, and never waits for one),
  * then kept as a blob.
  */
-#include <errno.h>
 #include <fcntl.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/api/internal.h"
-#include "core/base/buf.h"
+#include "core/base/clock.h"
 #include "core/base/err.h"
 #include "core/base/fdio.h"
 #include "core/base/json.h"
 #include "core/base/str.h"
-#include "netio/loop.h"
+#include "netio/helper.h"
 
-enum { VERDICT_MAX = 64 << 10 };
+enum { CHECK_SECONDS = 120 };
 
 struct check {
 	struct api *api;
-	int file;   /* the zip */
-	int pipe;   /* the helper's stdout */
-	struct loop_fd *watch;
-	struct buf verdict;
-	bool ended, read_all;
-	int code, status;
+	int file; /* the zip */
 	struct package_info info;
 	package_fn fn;
 	void *arg;
@@ -39,10 +30,7 @@ static void
 finish(struct check *k, const struct err *e)
 {
 	k->fn(k->arg, e ? NULL : &k->info, e);
-	loop_fd_remove(k->watch);
 	fd_close(&k->file);
-	fd_close(&k->pipe);
-	buf_free(&k->verdict);
 	free(k);
 }
 
@@ -53,23 +41,20 @@ on_stored(void *arg, const struct store_answer *a, const struct err *e)
 	finish(arg, e);
 }
 
+/* status 1: the package is wrong, and text says how. */
 static int
-read_verdict(struct check *k, struct err *e)
+read_verdict(struct check *k, int status, const char *text, struct err *e)
 {
 	struct json *j;
 	const char *digest;
 	int rc;
 
-	if (k->code != CLD_EXITED || k->status > 1)
+	if (status == 1)
+		return err_set(e, ERR_INPUT, "%s", *text ? text : "zip_file: not a package");
+	if (status != 0)
 		return err_set(e, ERR_AGAIN, "the package could not be checked: %.300s",
-			       k->verdict.len ? k->verdict.data : "the checker died");
-	if (k->status == 1) {
-		for (char *p = k->verdict.data; p && *p; p++)
-			if (*p == '\n')
-				*p = '\0';
-		return err_set(e, ERR_INPUT, "%s", k->verdict.len ? k->verdict.data : "not a package");
-	}
-	j = json_parse(k->verdict.data, k->verdict.len, e);
+			       *text ? text : "the checker was ended");
+	j = json_parse(text, strlen(text), e);
 	if (!j)
 		return err_wrap(e, "the package's check");
 	digest = json_str(j, "sha256");
@@ -80,90 +65,23 @@ read_verdict(struct check *k, struct err *e)
 }
 
 static void
-proceed(struct check *k)
+on_checked(void *arg, int status, const char *text)
 {
+	struct check *k = arg;
 	struct err e;
 
-	if (!k->ended || !k->read_all)
-		return;
-	if (read_verdict(k, &e))
+	if (read_verdict(k, status, text, &e))
 		finish(k, &e);
 	else
 		store_blob_put(k->api->config.store, k->info.digest, k->file, on_stored, k);
 }
 
-static void
-on_output(void *arg, uint32_t events)
-{
-	struct check *k = arg;
-	char bytes[4096];
-	ssize_t n = read(k->pipe, bytes, sizeof bytes);
-
-	(void)events;
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n > 0) {
-		if (k->verdict.len + (size_t)n <= VERDICT_MAX)
-			buf_put(&k->verdict, bytes, (size_t)n);
-		return;
-	}
-	loop_fd_remove(k->watch);
-	k->watch = NULL;
-	k->read_all = true;
-	proceed(k);
-}
-
-static void
-on_child(void *arg, pid_t pid, int code, int status)
-{
-	struct check *k = arg;
-
-	(void)pid;
-	k->ended = true;
-	k->code = code;
-	k->status = status;
-	proceed(k);
-}
-
-static int
-start_helper(struct check *k, struct err *e)
-{
-	char *argv[] = { (char *)(uintptr_t)"pratai-unpack", (char *)(uintptr_t)"check", NULL };
-	char *envp[] = { (char *)(uintptr_t)"LANG=C.UTF-8", NULL };
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attributes;
-	sigset_t none;
-	int out[2], rc;
-	pid_t pid;
-
-	if (pipe2(out, O_CLOEXEC))
-		return err_sys(e, ERR_NODE, "pipe");
-	k->pipe = out[0];
-	fd_set_nonblocking(k->pipe);
-	sigemptyset(&none);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_adddup2(&actions, k->file, 0);
-	posix_spawn_file_actions_adddup2(&actions, out[1], 1);
-	posix_spawnattr_init(&attributes);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-	posix_spawnattr_setsigmask(&attributes, &none);
-	rc = posix_spawn(&pid, k->api->config.unpack_path, &actions, &attributes, argv, envp);
-	posix_spawn_file_actions_destroy(&actions);
-	posix_spawnattr_destroy(&attributes);
-	close(out[1]);
-	if (rc) {
-		errno = rc;
-		return err_sys(e, ERR_NODE, "start %s", k->api->config.unpack_path);
-	}
-	k->watch = loop_fd_add(k->api->config.loop, k->pipe, EPOLLIN, on_output, k, e);
-	if (!k->watch)
-		return -1;
-	return loop_child(k->api->config.loop, pid, on_child, k, e);
-}
-
 void
 package_store(struct api *a, const void *zip, size_t len, package_fn fn, void *arg)
 {
+	static const char *const argv[] = { "pratai-unpack", "check", NULL };
+	struct helper_task task = { .program_fd = a->config.unpack_fd, .argv = argv, .dir = -1,
+				    .timeout_ns = CHECK_SECONDS * NS_PER_S };
 	struct check *k = calloc(1, sizeof *k);
 	struct err e;
 
@@ -175,7 +93,6 @@ package_store(struct api *a, const void *zip, size_t len, package_fn fn, void *a
 	k->api = a;
 	k->fn = fn;
 	k->arg = arg;
-	k->pipe = -1;
 	k->info.bytes = len;
 	k->file = openat(a->config.spool_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (k->file < 0) {
@@ -188,6 +105,7 @@ package_store(struct api *a, const void *zip, size_t len, package_fn fn, void *a
 		finish(k, &e);
 		return;
 	}
-	if (start_helper(k, &e))
+	task.input = k->file;
+	if (!helper_start(a->config.loop, &task, on_checked, k, &e))
 		finish(k, &e);
 }

@@ -29,7 +29,7 @@
 #include "core/build/tail.h"
 #include "core/node/blob.h"
 #include "core/node/env.h"
-#include "core/node/helper.h"
+#include "netio/helper.h"
 #include "core/node/layers.h"
 #include "core/node/runtime.h"
 #include "core/node/runtimes.h"

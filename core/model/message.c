@@ -39,18 +39,23 @@ lease_encode(const struct lease *l)
 	return pair;
 }
 
+/* [term, seq] or, in a heartbeat, [term, seq, "event"]. */
 static int
-lease_decode(const struct json *pair, struct lease *l)
+lease_decode(const struct json *item, struct lease *l, struct id *event)
 {
-	const struct json *first = json_first(pair), *second = json_next(first);
+	const struct json *first = json_first(item), *second = json_next(first);
+	const struct json *third = json_next(second);
 	double term = json_number_value(first), seq = json_number_value(second);
+	const char *text = json_string_value(third);
 
-	if (!json_is_number(first) || !json_is_number(second) || term < 0 || seq < 0 || term > 9e15 ||
-	    seq > 9e15)
+	if (!json_is_array(item) || !json_is_number(first) || !json_is_number(second) || term < 0 ||
+	    seq < 0 || term > 9e15 || seq > 9e15)
 		return -1;
 	l->term = (uint64_t)term;
 	l->seq = (uint64_t)seq;
-	return 0;
+	if ((double)l->term != term || (double)l->seq != seq || json_count(item) > (event ? 3 : 2))
+		return -1;
+	return third && (!text || id_parse(text, event)) ? -1 : 0;
 }
 
 static void
@@ -130,47 +135,83 @@ message_encode(const struct message *m)
 	return text;
 }
 
-static int
-get_id(const struct json *j, const char *key, struct id *id)
-{
-	const char *text = json_str(j, key);
+/* Reading: each helper notes the first member that is wrong. */
+struct reader {
+	const struct json *j;
+	const char *wrong;
+};
 
-	return !text ? 0 : id_parse(text, id);
+static void
+note(struct reader *r, const char *key, bool bad)
+{
+	if (bad && !r->wrong)
+		r->wrong = key;
 }
 
-static int
-get_count(const struct json *j, const char *key, uint64_t *out)
+static void
+get_id(struct reader *r, const char *key, struct id *id)
+{
+	const struct json *member = json_get(r->j, key);
+	const char *text = json_string_value(member);
+
+	note(r, key, member && (!text || id_parse(text, id)));
+}
+
+static void
+get_count(struct reader *r, const char *key, uint64_t *out)
 {
 	int64_t value = 0;
 
-	if (json_get(j, key) && (!json_whole(j, key, &value) || value < 0))
-		return -1;
-	*out = (uint64_t)value;
-	return 0;
+	note(r, key, json_get(r->j, key) && (!json_whole(r->j, key, &value) || value < 0));
+	*out = value < 0 ? 0 : (uint64_t)value;
 }
 
-static int
-get_leases(const struct json *j, struct message *m)
+static void
+get_kind(struct reader *r, enum job_kind *kind)
 {
-	const struct json *list = json_get(j, "leases"), *item;
+	const struct json *member = json_get(r->j, "kind");
+	const char *word = json_string_value(member);
+
+	*kind = word && !strcmp(word, "build") ? JOB_BUILD : JOB_EVENT;
+	note(r, "kind", member && (!word || (*kind == JOB_EVENT && strcmp(word, "event"))));
+}
+
+static void
+get_texts(struct reader *r, struct message *m)
+{
+	const struct json *reply_to = json_get(r->j, "reply_to"), *log = json_get(r->j, "build_log");
+	const struct json *has_payload = json_get(r->j, "has_payload");
+	const char *text = json_string_value(reply_to);
+
+	note(r, "has_payload", has_payload && !json_is_bool(has_payload));
+	m->has_payload = json_bool_value(has_payload);
+	note(r, "reply_to", reply_to && (!text || str_copy(m->reply_to, sizeof m->reply_to, text)));
+	text = json_string_value(log);
+	if (text && strlen(text) <= BUILD_LOG_MAX)
+		m->build_log = strdup(text);
+	note(r, "build_log", log && !m->build_log);
+}
+
+static void
+get_leases(struct reader *r, struct message *m)
+{
+	const struct json *list = json_get(r->j, "leases");
 	int n = json_count(list);
 
-	if (n > MESSAGE_LEASES_MAX)
-		return -1;
-	if (n <= 0)
-		return 0;
+	note(r, "leases", list && (!json_is_array(list) || n > MESSAGE_LEASES_MAX));
+	if (r->wrong || n <= 0)
+		return;
 	m->leases = calloc((size_t)n, sizeof *m->leases);
 	m->lease_events = calloc((size_t)n, sizeof *m->lease_events);
-	if (!m->leases || !m->lease_events)
-		return -1;
-	for (item = json_first(list); item; item = json_next(item)) {
-		const char *id = json_string_value(json_next(json_next(json_first(item))));
+	if (!m->leases || !m->lease_events) {
+		note(r, "leases", true);
+		return;
+	}
+	for (const struct json *item = json_first(list); item; item = json_next(item)) {
 		size_t i = m->lease_count++;
 
-		if (lease_decode(item, &m->leases[i]) || (id && id_parse(id, &m->lease_events[i])))
-			return -1;
+		note(r, "leases", lease_decode(item, &m->leases[i], &m->lease_events[i]));
 	}
-	return 0;
 }
 
 static int
@@ -182,31 +223,21 @@ wrong(struct err *e, const char *member)
 static int
 decode_rest(const struct json *j, struct message *m, struct err *e)
 {
-	const char *kind = json_str(j, "kind"), *reply_to = json_str(j, "reply_to");
-	const char *build_log = json_str(j, "build_log");
+	struct reader r = { .j = j };
 
-	if (json_get(j, "lease") && lease_decode(json_get(j, "lease"), &m->lease))
-		return wrong(e, "lease");
-	if (kind && strcmp(kind, "event") && strcmp(kind, "build"))
-		return wrong(e, "kind");
-	m->kind = kind && !strcmp(kind, "build") ? JOB_BUILD : JOB_EVENT;
-	if (get_count(j, "accept_by", &m->accept_by_ms))
-		return wrong(e, "accept_by");
-	if (get_id(j, "session", &m->session) || get_id(j, "incarnation", &m->incarnation))
-		return wrong(e, "session");
-	m->has_payload = json_bool(j, "has_payload", false);
-	if (reply_to && str_copy(m->reply_to, sizeof m->reply_to, reply_to))
-		return wrong(e, "reply_to");
-	if (get_count(j, "granted", &m->granted) || get_count(j, "received", &m->received) ||
-	    get_count(j, "memory_free", &m->memory_free_mib) ||
-	    get_count(j, "layer_bytes", &m->build_layer_bytes))
-		return wrong(e, "granted");
-	if (get_leases(j, m))
-		return wrong(e, "leases");
-	if (build_log) {
-		if (strlen(build_log) > BUILD_LOG_MAX || !(m->build_log = strdup(build_log)))
-			return wrong(e, "build_log");
-	}
+	note(&r, "lease", json_get(j, "lease") && lease_decode(json_get(j, "lease"), &m->lease, NULL));
+	get_kind(&r, &m->kind);
+	get_id(&r, "session", &m->session);
+	get_id(&r, "incarnation", &m->incarnation);
+	get_count(&r, "accept_by", &m->accept_by_ms);
+	get_count(&r, "granted", &m->granted);
+	get_count(&r, "received", &m->received);
+	get_count(&r, "memory_free", &m->memory_free_mib);
+	get_count(&r, "layer_bytes", &m->build_layer_bytes);
+	get_texts(&r, m);
+	get_leases(&r, m);
+	if (r.wrong)
+		return wrong(e, r.wrong);
 	if (json_get(j, "event") && event_decode(json_get(j, "event"), &m->event, e))
 		return -1;
 	if (json_get(j, "version") && function_version_parse(json_get(j, "version"), &m->version, e))

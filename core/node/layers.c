@@ -24,7 +24,7 @@
 #include "core/base/str.h"
 #include "core/model/function.h"
 #include "core/node/blob.h"
-#include "core/node/helper.h"
+#include "netio/helper.h"
 #include "netio/loop.h"
 
 /* A layer's tar: what may be unpacked, plus headers of 1 KiB and padding for each entry. */

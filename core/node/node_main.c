@@ -25,7 +25,7 @@
 #include "core/build/build.h"
 #include "core/node/blob.h"
 #include "core/node/config.h"
-#include "core/node/helper.h"
+#include "netio/helper.h"
 #include "core/node/launcher.h"
 #include "core/node/layers.h"
 #include "core/node/native.h"

@@ -2,10 +2,10 @@
  * Slow or dangerous work in a process of its own: the unpacking of archives
  * (pratai-unpack), the removal of large trees.  Started by vfork and exec from a descriptor
  * that was opened before privileges were dropped; it gets three descriptors and nothing
- * else, and does not outlive the node.
+ * else, and does not outlive the process that started it.
  */
-#ifndef PRATAI_NODE_HELPER_H
-#define PRATAI_NODE_HELPER_H
+#ifndef PRATAI_HELPER_H
+#define PRATAI_HELPER_H
 
 #include <stddef.h>
 #include <stdint.h>

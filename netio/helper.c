@@ -3,7 +3,7 @@
  * system calls, on values computed before.  The child's descriptors are lifted above
  * LIFT_FROM first, so that placing one cannot run over another.
  */
-#include "core/node/helper.h"
+#include "netio/helper.h"
 
 #include <errno.h>
 #include <fcntl.h>
