@@ -1,15 +1,17 @@
 /*
  * The driver's side of the spawner: it is started here, while still root, and asked by
- * messages.  What runs in the spawner is spawner_setup.c and spawner_loop.c.
+ * messages.  What runs in the spawner is a program of its own, spawner_main.c.
  */
 #include "sandbox/spawner.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
@@ -63,7 +65,7 @@ wait_ready(int fd, struct err *e)
 }
 
 static pid_t
-fork_spawner(int *pidfd)
+clone_spawner(int *pidfd)
 {
 	struct clone_args args = {
 		.flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_PIDFD,
@@ -76,56 +78,133 @@ fork_spawner(int *pidfd)
 	return (pid_t)syscall(SYS_clone3, &args, sizeof args);
 }
 
+/* The program, beside ours, or in PREFIX/lib/pratai when ours is in PREFIX/bin. */
+static int
+open_program(const struct spawner_config *c, struct err *e)
+{
+	static const char *const places[] = { "pratai-spawner", "../lib/pratai/pratai-spawner" };
+	char self[PATH_MAX - 64], path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+	int fd = -1;
+
+	if (c->program) {
+		fd = open(c->program, O_PATH | O_CLOEXEC);
+		return fd < 0 ? err_sys(e, ERR_NODE, "open %s", c->program) : fd;
+	}
+	if (n <= 0 || n == (ssize_t)sizeof self - 1)
+		return err_set(e, ERR_NODE, "cannot tell where this program is");
+	self[n] = '\0';
+	*strrchr(self, '/') = '\0';
+	for (size_t i = 0; fd < 0 && i < sizeof places / sizeof places[0]; i++) {
+		snprintf(path, sizeof path, "%s/%s", self, places[i]);
+		fd = open(path, O_PATH | O_CLOEXEC);
+	}
+	return fd < 0 ? err_sys(e, ERR_NODE, "find pratai-spawner beside %s", self) : fd;
+}
+
+/* The configuration as bytes, in a memfd at its start. */
+static int
+make_boot(const struct spawner_config *c, struct err *e)
+{
+	struct spawner_boot b = {
+		.magic = SPAWNER_BOOT_MAGIC,
+		.uid_base = (uint32_t)c->uid_base,
+		.slots = c->slots,
+		.build_network = c->build_network,
+		.memory_max_bytes = c->memory_max_bytes,
+		.tmp_max_bytes = c->tmp_max_bytes,
+	};
+	CLEAN_FD int fd = -1;
+
+	if (str_copy(b.instance, sizeof b.instance, c->instance) ||
+	    !realpath(c->runtimes, b.runtimes) ||
+	    str_copy(b.cgroup_root, sizeof b.cgroup_root, c->cgroup_root ? c->cgroup_root : ""))
+		return err_sys(e, ERR_INPUT, "runtimes %s", c->runtimes);
+	fd = memfd_create("pratai-boot", MFD_CLOEXEC);
+	if (fd < 0 || fd_write_all(fd, &b, sizeof b) || lseek(fd, 0, SEEK_SET))
+		return err_sys(e, ERR_NODE, "write the spawner's configuration");
+	return fd_steal(&fd);
+}
+
+/* In the child: the descriptors at their numbers, then the program.  Its starter learns of
+ * a failure by the end of the ready pipe. */
+static _Noreturn void
+exec_spawner(int program, const int fds[SPAWNER_FD_END])
+{
+	static char name[] = "pratai-spawner", empty[] = "";
+	char *const argv[] = { name, NULL };
+	int high[SPAWNER_FD_END];
+
+	program = fcntl(program, F_DUPFD_CLOEXEC, 32);
+	for (int i = SPAWNER_FD_DRIVER; i < SPAWNER_FD_END; i++)
+		high[i] = fds[i] < 0 ? -1 : fcntl(fds[i], F_DUPFD_CLOEXEC, 32);
+	for (int i = SPAWNER_FD_DRIVER; i < SPAWNER_FD_END; i++) {
+		if (high[i] < 0)
+			close(i);
+		else if (dup2(high[i], i) < 0)
+			_exit(1);
+	}
+	syscall(SYS_execveat, program, empty, argv, environ, AT_EMPTY_PATH);
+	_exit(1);
+}
+
+static int
+wait_start(struct spawner *out, int ready, struct err *e)
+{
+	if (wait_ready(ready, e) == 0)
+		return 0;
+	pidfd_send_signal(out->pidfd, SIGKILL, NULL, 0);
+	waitpid(out->pid, NULL, 0);
+	fd_close(&out->pidfd);
+	return -1;
+}
+
 int
 spawner_start(const struct spawner_config *config, struct spawner *out, struct err *e)
 {
-	struct spawner_inside in = { .config = config, .driver = -1, .ready = -1, .host_netns = -1,
-				     .store = -1 };
-	int pair[2], ready[2], rc;
+	int fds[SPAWNER_FD_END] = { -1, -1, -1, -1, -1, -1, -1, -1 };
+	int pair[2] = { -1, -1 }, ready[2] = { -1, -1 }, program, rc = -1;
 
 	*out = (struct spawner){ .fd = -1, .pid = -1, .pidfd = -1 };
-	if (check_config(config, e))
+	if (check_config(config, e) || (program = open_program(config, e)) < 0)
 		return -1;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
-		return err_sys(e, ERR_NODE, "socketpair");
-	if (pipe2(ready, O_CLOEXEC)) {
-		err_sys(e, ERR_NODE, "pipe");
-		close(pair[0]);
-		close(pair[1]);
-		return -1;
-	}
 	/* A descriptor of this mount namespace cannot be mounted in another one; a detached
 	 * copy can. */
-	in.store = tree_clone(config->store_fd, "", true);
+	fds[SPAWNER_FD_STORE] = tree_clone(config->store_fd, "", true);
+	fds[SPAWNER_FD_BOOT] = make_boot(config, e);
 	if (config->build_network)
-		in.host_netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	in.driver = pair[1];
-	in.ready = ready[1];
-	probe_has(PROBE_TMPFS_XATTR); /* asked here: the child inherits the answers */
-	out->pid = in.store < 0 ? -1 : fork_spawner(&out->pidfd);
+		fds[SPAWNER_FD_NETNS] = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (fds[SPAWNER_FD_BOOT] < 0)
+		goto out;
+	if (fds[SPAWNER_FD_STORE] < 0) {
+		err_sys(e, ERR_NODE, "copy the mount of the store");
+		goto out;
+	}
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) ||
+	    pipe2(ready, O_CLOEXEC)) {
+		err_sys(e, ERR_NODE, "make the spawner's socket");
+		goto out;
+	}
+	fds[SPAWNER_FD_DRIVER] = pair[1];
+	fds[SPAWNER_FD_READY] = ready[1];
+	out->pid = clone_spawner(&out->pidfd);
 	if (out->pid == 0)
-		spawner_process(&in);
-	rc = out->pid < 0 ? err_sys(e, ERR_NODE, in.store < 0 ? "copy the mount of the store"
-							      : "fork the spawner")
-			  : 0;
-	close(pair[1]);
-	close(ready[1]);
-	fd_close(&in.host_netns);
-	fd_close(&in.store);
+		exec_spawner(program, fds);
+	fd_close(&pair[1]);
+	fd_close(&ready[1]);
+	rc = out->pid < 0 ? err_sys(e, ERR_NODE, "fork the spawner") : wait_start(out, ready[0], e);
 	if (rc == 0)
-		rc = wait_ready(ready[0], e);
-	close(ready[0]);
-	if (rc == 0) {
-		out->fd = pair[0];
-		return 0;
+		out->fd = fd_steal(&pair[0]);
+out:
+	close(program);
+	for (int i = 0; i < 2; i++) {
+		fd_close(&pair[i]);
+		fd_close(&ready[i]);
 	}
-	close(pair[0]);
-	if (out->pid > 0) {
-		pidfd_send_signal(out->pidfd, SIGKILL, NULL, 0);
-		waitpid(out->pid, NULL, 0);
-	}
-	fd_close(&out->pidfd);
-	return -1;
+	fd_close(&fds[SPAWNER_FD_STORE]);
+	fd_close(&fds[SPAWNER_FD_BOOT]);
+	fd_close(&fds[SPAWNER_FD_NETNS]);
+	return rc;
 }
 
 /* ---- Requests ---- */

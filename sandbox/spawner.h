@@ -9,8 +9,8 @@
  * directory, never a path, a pid or a uid.  A message that is not well formed ends the
  * connection, and with it the spawner.
  *
- * Parent and child sides are here: spawner_start() forks it while the caller is still
- * root; the rest is what the driver (no powers) uses to talk to it.
+ * It is a program of its own, pratai-spawner: spawner_start() executes it while the caller
+ * is still root; the rest is what the driver (no powers) uses to talk to it.
  */
 #ifndef PRATAI_SPAWNER_H
 #define PRATAI_SPAWNER_H
@@ -39,6 +39,7 @@ struct spawner_config {
 	unsigned slots;        /* the most sandboxes alive at once, <= SPAWN_LIVE_MAX */
 	uint64_t memory_max_bytes, tmp_max_bytes; /* the most that one sandbox may ask for */
 	bool build_network;    /* build sandboxes may use the host's network */
+	const char *program;   /* pratai-spawner; NULL: beside this program */
 };
 
 struct spawner {
@@ -48,7 +49,7 @@ struct spawner {
 };
 
 /*
- * Forks the spawner.  Call as root, single-threaded, before privileges are dropped.
+ * Starts the spawner.  Call as root, single-threaded, before privileges are dropped.
  * It has swept what an earlier one of this instance left, probed what the kernel can
  * do, and is ready when this returns 0.
  */

@@ -93,14 +93,14 @@ watch_driver(struct spawner_state *s)
 	struct epoll_event ev = { .events = EPOLLIN | (s->unsent ? EPOLLOUT : 0),
 				  .data.u64 = tag_driver };
 
-	epoll_ctl(s->epoll, EPOLL_CTL_MOD, s->in->driver, &ev);
+	epoll_ctl(s->epoll, EPOLL_CTL_MOD, SPAWNER_FD_DRIVER, &ev);
 }
 
 /* 0: sent; 1: the socket is full; -1: the driver is gone. */
 static int
 send_result(struct spawner_state *s, const struct wire_result *w)
 {
-	ssize_t n = send(s->in->driver, w, sizeof *w, MSG_NOSIGNAL | MSG_DONTWAIT);
+	ssize_t n = send(SPAWNER_FD_DRIVER, w, sizeof *w, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 	if (n == (ssize_t)sizeof *w)
 		return 0;
@@ -126,7 +126,7 @@ send_or_keep(struct spawner_state *s, struct live *l)
 static void
 send_unsent(struct spawner_state *s)
 {
-	for (unsigned i = 0; i < s->in->config->slots && s->unsent; i++) {
+	for (unsigned i = 0; i < s->in->boot->slots && s->unsent; i++) {
 		struct live *l = &s->slots[i];
 
 		if (!l->used || !l->done)
@@ -211,14 +211,14 @@ make_ahead(struct spawner_state *s)
 		spawner_discard_group(s, g);
 		return s->trash_count == 0;
 	}
-	if (s->group_count < AHEAD_MAX && s->group_count < s->in->config->slots) {
+	if (s->group_count < AHEAD_MAX && s->group_count < s->in->boot->slots) {
 		struct cgroup *g = new_group(s, &e);
 
 		if (g)
 			s->groups[s->group_count++] = g;
 		return g != NULL;
 	}
-	if (s->device_count < AHEAD_MAX && s->device_count < s->in->config->slots) {
+	if (s->device_count < AHEAD_MAX && s->device_count < s->in->boot->slots) {
 		int fd = devices_make(&e);
 
 		if (fd >= 0)
@@ -250,7 +250,7 @@ spawner_end_tag(struct spawner_state *s, uint64_t tag, enum sandbox_reason why)
 {
 	uint64_t now = clock_mono_ns();
 
-	for (unsigned i = 0; i < s->in->config->slots; i++) {
+	for (unsigned i = 0; i < s->in->boot->slots; i++) {
 		struct live *l = &s->slots[i];
 
 		if (!l->used || l->done || l->tag != tag)
@@ -305,7 +305,7 @@ run_timers(struct spawner_state *s)
 {
 	uint64_t now = clock_mono_ns(), next = UINT64_MAX;
 
-	for (unsigned i = 0; i < s->in->config->slots; i++) {
+	for (unsigned i = 0; i < s->in->boot->slots; i++) {
 		struct live *l = &s->slots[i];
 
 		if (l->used && !l->done && now >= l->until_ns)
@@ -355,7 +355,7 @@ turn(struct spawner_state *s, bool may_wait)
 			on_driver(s, ev[i].events);
 		else if (data == tag_filler)
 			on_filler(s);
-		else if (slot < s->in->config->slots && s->slots[slot].used && !s->slots[slot].done &&
+		else if (slot < s->in->boot->slots && s->slots[slot].used && !s->slots[slot].done &&
 			 s->slots[slot].generation == data >> 32)
 			step(s, slot, now);
 	}
@@ -368,13 +368,13 @@ end_all(struct spawner_state *s)
 	uint64_t end = clock_mono_ns() + END_NS;
 	bool any = true;
 
-	epoll_ctl(s->epoll, EPOLL_CTL_DEL, s->in->driver, NULL);
-	for (unsigned i = 0; i < s->in->config->slots; i++)
+	epoll_ctl(s->epoll, EPOLL_CTL_DEL, SPAWNER_FD_DRIVER, NULL);
+	for (unsigned i = 0; i < s->in->boot->slots; i++)
 		if (s->slots[i].used && !s->slots[i].done)
 			sandbox_kill(&s->slots[i].sandbox, SANDBOX_CANCELLED, clock_mono_ns());
 	while (any && clock_mono_ns() < end) {
 		any = false;
-		for (unsigned i = 0; i < s->in->config->slots; i++) {
+		for (unsigned i = 0; i < s->in->boot->slots; i++) {
 			struct live *l = &s->slots[i];
 
 			if (l->used && !l->done) {
@@ -399,9 +399,9 @@ spawner_loop(struct spawner_inside *in)
 	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = tag_driver };
 
 	s.in = in;
-	s.slots = calloc(in->config->slots, sizeof *s.slots);
+	s.slots = calloc(in->boot->slots, sizeof *s.slots);
 	s.epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (!s.slots || s.epoll < 0 || epoll_ctl(s.epoll, EPOLL_CTL_ADD, in->driver, &ev)) {
+	if (!s.slots || s.epoll < 0 || epoll_ctl(s.epoll, EPOLL_CTL_ADD, SPAWNER_FD_DRIVER, &ev)) {
 		log_error("the spawner cannot make its loop", NULL);
 		return;
 	}

@@ -1,34 +1,54 @@
 /*
- * Inside the spawner's process: what spawner.c (which forks it), spawner_setup.c (which
- * makes it small) and spawner_loop.c (its life) share.
+ * The spawner's process: what spawner.c (which executes it), spawner_main.c (its program),
+ * spawner_setup.c (which makes it small) and spawner_loop.c (its life) share.
  */
 #ifndef PRATAI_SANDBOX_SPAWNER_PROCESS_H
 #define PRATAI_SANDBOX_SPAWNER_PROCESS_H
 
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "sandbox/build_env.h"
+#include "sandbox/cgroup.h"
 #include "sandbox/netpool.h"
 #include "sandbox/spawner.h"
 
-struct cgroup_manager;
 struct err;
 
-struct spawner_inside {
-	const struct spawner_config *config;
-	int driver;     /* our end of the socket, non-blocking */
-	int ready;      /* where the starter waits for a struct err */
-	int host_netns; /* the machine's, for builds; -1: no builds with network */
-	int store;      /* the layer store: a detached mount, then a directory in our root */
+/* The descriptors it starts with, beside 0 to 2. */
+enum {
+	SPAWNER_FD_DRIVER = 3, /* its end of the socket, non-blocking */
+	SPAWNER_FD_READY,      /* takes one struct err: class NONE, or why it cannot start */
+	SPAWNER_FD_STORE,      /* the layer store, a detached mount */
+	SPAWNER_FD_NETNS,      /* the machine's network namespace; only with build_network */
+	SPAWNER_FD_BOOT,       /* a struct spawner_boot to read */
+	SPAWNER_FD_END,
+};
 
+enum { SPAWNER_BOOT_MAGIC = 0x50725331 }; /* of programs built together */
+
+struct spawner_boot {
+	uint32_t magic, uid_base, slots, build_network;
+	uint64_t memory_max_bytes, tmp_max_bytes;
+	char instance[CGROUP_INSTANCE_MAX];
+	char runtimes[PATH_MAX], cgroup_root[PATH_MAX]; /* cgroup_root "": the caller's own */
+};
+
+struct spawner_inside {
+	const struct spawner_boot *boot;
 	/* Of the setup: */
+	int host_netns; /* the machine's, for builds; -1: no builds with network */
 	int own_netns;  /* the spawner's: empty */
+	int store;      /* the layer store, a directory in our root */
 	int runtimes;
 	struct cgroup_manager *cgroups;
 	struct build_env build;
 	struct netpool nets;
 };
 
-/* The spawner's life, in the new process. */
-_Noreturn void spawner_process(struct spawner_inside *in);
+/* The spawner's life.  Gives the exit status. */
+int spawner_process(struct spawner_inside *in);
 
 /* Descriptors, cgroups, mounts, powers: in that order.  0 or -1. */
 int spawner_setup(struct spawner_inside *in, struct err *e);

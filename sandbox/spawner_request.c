@@ -130,7 +130,7 @@ fill_spec(struct spawner_state *s, struct wire_request *r, const int *fds, unsig
 	spec->workdir = s->strings.workdir;
 	spec->hostname = "sandbox";
 	spec->uid = 1000;
-	spec->uid_base = (uint32_t)s->in->config->uid_base + slot * SANDBOX_IDS;
+	spec->uid_base = s->in->boot->uid_base + slot * SANDBOX_IDS;
 	for (int i = 0; i < 3; i++)
 		spec->stdio[i] = r->fds & 1u << i ? fds[next++] : -1;
 	spec->channel = r->fds & WIRE_FD_CHANNEL ? fds[next] : -1;
@@ -169,7 +169,7 @@ start_sandbox(struct spawner_state *s, struct wire_request *r, const int *fds, u
 static int
 find_slot(struct spawner_state *s)
 {
-	unsigned slots = s->in->config->slots;
+	unsigned slots = s->in->boot->slots;
 
 	for (unsigned i = 1; i <= slots; i++) {
 		unsigned slot = (s->last_slot + i) % slots;
@@ -229,8 +229,8 @@ int
 spawner_receive(struct spawner_state *s, struct err *e)
 {
 	const struct wire_bounds bounds = {
-		.memory_max_bytes = s->in->config->memory_max_bytes,
-		.tmp_max_bytes = s->in->config->tmp_max_bytes,
+		.memory_max_bytes = s->in->boot->memory_max_bytes,
+		.tmp_max_bytes = s->in->boot->tmp_max_bytes,
 		.build_network = s->in->host_netns >= 0,
 	};
 	union wire_message msg;
@@ -243,7 +243,7 @@ spawner_receive(struct spawner_state *s, struct err *e)
 			    .msg_controllen = sizeof control.space };
 	int fds[WIRE_FDS_MAX], rc;
 	unsigned fd_count;
-	ssize_t n = recvmsg(s->in->driver, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	ssize_t n = recvmsg(SPAWNER_FD_DRIVER, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;

@@ -44,34 +44,17 @@
 
 #define SAFE (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
 
-/* Where the descriptors of the setup go; the rest is closed. */
-enum { DRIVER_FD = 3, READY_FD, STORE_FD, HOST_NETNS_FD, FIRST_FREE_FD };
-
-/*
- * stderr stays, for the log.  Everything that the driver's process had open goes: this
- * process outlives nothing of it.
- */
+/* The driver's process executed us with the agreed descriptors; nothing else is kept. */
 static int
-take_descriptors(struct spawner_inside *in, int *store, struct err *e)
+take_descriptors(struct spawner_inside *in, struct err *e)
 {
-	int from[] = { in->driver, in->ready, in->store, in->host_netns };
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	for (int i = 0; i < 4; i++)
-		if (from[i] >= 0 && (from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 16)) < 0)
-			return err_sys(e, ERR_NODE, "take over descriptors");
-	for (int i = 0; i < 4; i++)
-		if (from[i] >= 0 && dup3(from[i], DRIVER_FD + i, O_CLOEXEC) < 0)
-			return err_sys(e, ERR_NODE, "take over descriptors");
-	in->driver = DRIVER_FD;
-	in->ready = READY_FD;
-	*store = STORE_FD;
-	if (in->host_netns >= 0)
-		in->host_netns = HOST_NETNS_FD;
-	else
-		close(HOST_NETNS_FD);
-	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || close_range(FIRST_FREE_FD, ~0u, 0))
+	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || close_range(SPAWNER_FD_END, ~0u, 0))
 		return err_sys(e, ERR_NODE, "close what is not the spawner's");
+	for (int fd = SPAWNER_FD_DRIVER; fd < SPAWNER_FD_END; fd++)
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+	in->host_netns = in->boot->build_network ? SPAWNER_FD_NETNS : -1;
 	in->own_netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	return in->own_netns < 0 ? err_sys(e, ERR_NODE, "open the own network namespace") : 0;
 }
@@ -85,7 +68,9 @@ take_cgroups(struct spawner_inside *in, struct err *e)
 	char number[16];
 	int swept;
 
-	in->cgroups = cgroup_manager_new(in->config->instance, in->config->cgroup_root, &need, e);
+	in->cgroups = cgroup_manager_new(in->boot->instance,
+					 in->boot->cgroup_root[0] ? in->boot->cgroup_root : NULL, &need,
+					 e);
 	if (!in->cgroups)
 		return -1;
 	swept = cgroup_sweep(in->cgroups, e);
@@ -156,7 +141,7 @@ enter_root(int root, struct err *e)
 }
 
 static int
-take_mounts(struct spawner_inside *in, int store, struct err *e)
+take_mounts(struct spawner_inside *in, struct err *e)
 {
 	static const char *const options[] = { "mode", "0755", "size", "1m", NULL };
 	CLEAN_FD int root = -1;
@@ -167,7 +152,7 @@ take_mounts(struct spawner_inside *in, int store, struct err *e)
 	/* tmp: where sandboxes mount their scratch, each in its own namespace. */
 	if (root < 0 || tree_attach_at(root, AT_FDCWD, "/") || mkdirat(root, "tmp", 0700))
 		return err_sys(e, ERR_NODE, "mount the spawner's root");
-	if (place(root, "store", store, "the store", e) || place(root, "runtimes", -1, in->config->runtimes, e) ||
+	if (place(root, "store", SPAWNER_FD_STORE, "the store", e) || place(root, "runtimes", -1, in->boot->runtimes, e) ||
 	    place(root, "usr", -1, "/usr", e) || place_build(in, root, e) || place_proc(root, e))
 		return -1;
 	if (enter_root(root, e))
@@ -224,20 +209,19 @@ reset_signals(void)
 int
 spawner_setup(struct spawner_inside *in, struct err *e)
 {
-	int store;
-
 	reset_signals();
 	prctl(PR_SET_NAME, "pratai-spawner");
-	/* The starter may be gone already; the loop sees that by the end of the socket. */
+	/* exec keeps it, but the starter set none: it would have been cleared by a change of
+	 * ids.  It may be gone already; the loop sees that by the end of the socket. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL))
 		return err_sys(e, ERR_NODE, "ask for a death signal");
-	if (take_descriptors(in, &store, e))
+	if (take_descriptors(in, e))
 		return -1;
 	umask(0);
 	/* The machine's paths, while they can be seen. */
 	if (in->host_netns >= 0 && build_env_collect(&in->build, environ, getenv("HOME"), "/etc", e))
 		return -1;
-	if (take_cgroups(in, e) || take_mounts(in, store, e) || check_host_image(in, e))
+	if (take_cgroups(in, e) || take_mounts(in, e) || check_host_image(in, e))
 		return -1;
 	if (netpool_start(&in->nets, e))
 		return -1;

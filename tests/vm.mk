@@ -3,7 +3,7 @@
 # beside others, and as a service of systemd's with Delegate=yes.  The machine sees the
 # build directory unless it is below /tmp or /run, which are its own.
 
-VM_UNIT := test_cgroup test_seccomp test_caps
+VM_UNIT := test_cgroup test_cgroup_manager test_seccomp test_caps
 vm_unit_programs = $(VM_UNIT:%=$(B)/tests/unit/%)
 
 check-vm: $(vm_unit_programs) $(B)/pratai

@@ -275,7 +275,6 @@ open_listener(struct control *c, struct err *e)
 	return rc;
 }
 
-/* Opened while root: whom we become may have no way to where the programs are. */
 /* ---- running ---- */
 
 static void

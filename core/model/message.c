@@ -245,34 +245,36 @@ decode_rest(const struct json *j, struct message *m, struct err *e)
 	return 0;
 }
 
-static bool
-complete(const struct json *j, const struct message *m)
+/* What a message of this type cannot do without and lacks, or NULL. */
+static const char *
+lacks(const struct json *j, const struct message *m)
 {
-	switch (m->type) {
-	case MSG_EVENT:
-	case MSG_WATCH:
-	case MSG_ANSWER:
-		return json_get(j, "event") != NULL;
-	case MSG_BUILD:
-		return json_get(j, "version") != NULL;
-	case MSG_JOB:
-		return json_get(j, "version") && json_get(j, "lease") &&
-		       (m->kind == JOB_BUILD || json_get(j, "event"));
-	case MSG_RESULT:
-		return json_get(j, "lease") &&
-		       json_get(j, m->kind == JOB_BUILD ? "version" : "event");
-	case MSG_HEARTBEAT:
-		return json_get(j, "session") && json_get(j, "incarnation");
-	default:
-		return json_get(j, "lease") != NULL;
-	}
+	static const struct {
+		const char *event[4], *build[4]; /* members, by kind */
+	} needs[MSG_TYPE_COUNT] = {
+		[MSG_EVENT] = { { "event" }, { "event" } },
+		[MSG_WATCH] = { { "event" }, { "event" } },
+		[MSG_ANSWER] = { { "event" }, { "event" } },
+		[MSG_BUILD] = { { "version" }, { "version" } },
+		[MSG_JOB] = { { "lease", "version", "event" }, { "lease", "version" } },
+		[MSG_RESULT] = { { "lease", "event" }, { "lease", "version" } },
+		[MSG_HEARTBEAT] = { { "session", "incarnation" }, { "session", "incarnation" } },
+		[MSG_SETTLED] = { { "lease" }, { "lease" } },
+		[MSG_CANCEL] = { { "lease" }, { "lease" } },
+		[MSG_STARTED] = { { "lease" }, { "lease" } },
+	};
+	const char *const *member = m->kind == JOB_BUILD ? needs[m->type].build : needs[m->type].event;
+
+	while (*member && json_get(j, *member))
+		member++;
+	return *member;
 }
 
 int
 message_decode(const void *data, size_t len, struct message *m, struct err *e)
 {
 	struct json *j;
-	const char *word;
+	const char *word, *missing;
 	int type = -1, rc = -1;
 
 	memset(m, 0, sizeof *m);
@@ -292,8 +294,9 @@ message_decode(const void *data, size_t len, struct message *m, struct err *e)
 	else {
 		m->type = (enum message_type)type;
 		rc = decode_rest(j, m, e);
-		if (rc == 0 && !complete(j, m))
-			rc = wrong(e, "event, version, lease or session");
+		missing = rc == 0 ? lacks(j, m) : NULL;
+		if (missing)
+			rc = wrong(e, missing);
 	}
 	json_free(j);
 	if (rc)

@@ -190,11 +190,61 @@ result_cleanup(struct result **r)
 		cls_;                                                                              \
 	})
 
+static inline int
+file_of(struct fixture *f, const void *data, size_t len)
+{
+	int fd = openat(f->dir_fd, "upload", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(fd_write_all(fd, data, len), 0); /* the offset is left at the end */
+	return fd;
+}
+
 static inline struct store_bytes
 bytes_of(const char *text)
 {
 	return (struct store_bytes){.data = text, .len = strlen(text), .fd = -1};
 }
+
+/* ---- The table of backends: suites written against store.h run once for each ---- */
+
+static const char *const fixture_specs[] = {"sqlite:"};
+static const char *fixture_spec;
+
+static inline int
+fixture_set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	f->spec = fixture_spec;
+	fixture_dir(f);
+	fixture_start(f);
+	*state = f;
+	return 0;
+}
+
+static inline int
+fixture_tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	fixture_stop(f);
+	fixture_remove(f);
+	free(f);
+	return 0;
+}
+
+#define FIXTURE_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
+
+#define fixture_main(tests)                                                                        \
+	({                                                                                         \
+		int failed_ = crypto_init(NULL);                                                   \
+		for (size_t i_ = 0; i_ < sizeof(fixture_specs) / sizeof(fixture_specs[0]); i_++) { \
+			fixture_spec = fixture_specs[i_];                                          \
+			failed_ += cmocka_run_group_tests_name(fixture_specs[i_], tests, NULL, NULL); \
+		}                                                                                  \
+		failed_;                                                                           \
+	})
 
 static const struct store_bytes no_bytes = {.fd = -1};
 

@@ -36,7 +36,7 @@
 #define MIB (1ull << 20)
 enum { WAIT_MS = 10000, UID_BASE = 0x78000000, SLOTS = 8 };
 
-static char dir[] = "/tmp/test_spawner.XXXXXX", instance[17], runtimes[64];
+static char dir[] = "/tmp/test_spawner.XXXXXX", instance[17], runtimes[64], program[4096];
 static int store;
 static struct spawner sp;
 static struct err e;
@@ -48,6 +48,7 @@ start(void)
 		.store_fd = store, .runtimes = runtimes, .instance = instance,
 		.uid_base = UID_BASE, .slots = SLOTS, .memory_max_bytes = 512 * MIB,
 		.tmp_max_bytes = 512 * MIB, .build_network = true,
+		.program = program,
 	};
 
 	if (spawner_start(&c, &sp, &e))
@@ -468,6 +469,11 @@ set_up(void **state)
 {
 	(void)state;
 	umask(022);
+	assert_true(readlink("/proc/self/exe", program, sizeof program - 64) > 0);
+	/* build/tests/unit/test_spawner: three up. */
+	for (int i = 0; i < 3; i++)
+		*strrchr(program, '/') = '\0';
+	strcat(program, "/pratai-spawner");
 	assert_non_null(mkdtemp(dir));
 	assert_int_equal(chmod(dir, 0755), 0);
 	store = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
