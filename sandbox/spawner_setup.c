@@ -211,8 +211,7 @@ spawner_setup(struct spawner_inside *in, struct err *e)
 {
 	reset_signals();
 	prctl(PR_SET_NAME, "pratai-spawner");
-	/* exec keeps it, but the starter set none: it would have been cleared by a change of
-	 * ids.  It may be gone already; the loop sees that by the end of the socket. */
+	/* The starter may be gone already; the loop sees that by the end of the socket. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL))
 		return err_sys(e, ERR_NODE, "ask for a death signal");
 	if (take_descriptors(in, e))
