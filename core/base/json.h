@@ -27,7 +27,8 @@ enum json_form json_scan(const void *data, size_t len, size_t *at);
 
 /*
  * When data is a JSON object whose only member is key: true, and the bytes of its
- * value, as they stand, at data[*at .. *at+*n).  data has passed json_check.
+ * value, as they stand, at data[*at .. *at+*n).  False: *at and *n are as they were.  data
+ * has passed json_check.
  */
 bool json_only_member(const void *data, size_t len, const char *key, size_t *at, size_t *n);
 

@@ -300,7 +300,7 @@ bool
 json_only_member(const void *data, size_t len, const char *key, size_t *at, size_t *n)
 {
 	struct scan s = {.p = data, .end = (const unsigned char *)data + len};
-	const unsigned char *from, *quote;
+	const unsigned char *from, *quote, *value, *end;
 
 	scan_space(&s);
 	if (!scan_char(&s, '{'))
@@ -314,10 +314,15 @@ json_only_member(const void *data, size_t len, const char *key, size_t *at, size
 	if (!scan_char(&s, ':') || !key_is(from, quote, key))
 		return false;
 	scan_space(&s);
-	*at = (size_t)(s.p - (const unsigned char *)data);
+	value = s.p;
 	if (scan_value(&s) != JSON_FORM_OK)
 		return false;
-	*n = (size_t)(s.p - (const unsigned char *)data) - *at;
+	end = s.p;
 	scan_space(&s);
-	return scan_char(&s, '}');
+	if (!scan_char(&s, '}'))
+		return false;
+	/* Only now: a caller that was told no goes on with what it had. */
+	*at = (size_t)(value - (const unsigned char *)data);
+	*n = (size_t)(end - value);
+	return true;
 }
