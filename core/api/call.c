@@ -96,14 +96,13 @@ answer(struct call *c, const struct http_reply *reply)
 }
 
 void
-call_json_at(struct call *c, int status, struct json *j, const char *location)
+call_json_fields(struct call *c, int status, struct json *j, const struct http_field *fields)
 {
 	char *text = json_print(j);
-	struct http_field fields[] = { { "Location", location }, { NULL, NULL } };
 	struct http_reply reply = {
 		.status = text ? status : 500,
 		.content_type = "application/json",
-		.fields = location ? fields : NULL,
+		.fields = fields,
 		.body = text,
 		.len = text ? strlen(text) : 0,
 	};
@@ -114,9 +113,17 @@ call_json_at(struct call *c, int status, struct json *j, const char *location)
 }
 
 void
+call_json_at(struct call *c, int status, struct json *j, const char *location)
+{
+	struct http_field fields[] = { { "Location", location }, { NULL, NULL } };
+
+	call_json_fields(c, status, j, location ? fields : NULL);
+}
+
+void
 call_json(struct call *c, int status, struct json *j)
 {
-	call_json_at(c, status, j, NULL);
+	call_json_fields(c, status, j, NULL);
 }
 
 void

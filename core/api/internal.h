@@ -104,6 +104,8 @@ void call_wait(struct call *c, const struct id *event);
 void call_unwait(struct call *c);
 
 void call_json(struct call *c, int status, struct json *j); /* frees j */
+/* fields: to a NULL name; NULL: none. */
+void call_json_fields(struct call *c, int status, struct json *j, const struct http_field *fields);
 void call_json_at(struct call *c, int status, struct json *j, const char *location);
 void call_status(struct call *c, int status);
 /* problem+json; type is one of CONTRACT.md's. */

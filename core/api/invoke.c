@@ -281,16 +281,23 @@ send_hint(struct call *c, struct intake *in, struct err *e)
 
 /* ---- async ---- */
 
+/* state: NULL when only the store knows it (an event that was accepted earlier). */
 static void
-accepted(struct call *c, const struct id *id)
+accepted(struct call *c, const struct id *id, const char *state)
 {
 	struct json *j = json_object();
-	char text[ID_TEXT_MAX], location[80];
+	char id_text[ID_TEXT_MAX], location[80];
+	struct http_field fields[] = {
+		{ "Location", location },
+		{ "Pratai-Event-Id", id_text },
+		{ state ? "Pratai-State" : NULL, state },
+		{ NULL, NULL },
+	};
 
-	id_format(id, text);
-	snprintf(location, sizeof location, "/v1/events/%s", text);
-	json_put_str(j, "event_id", text);
-	call_json_at(c, 202, j, location);
+	id_format(id, id_text);
+	snprintf(location, sizeof location, "/v1/events/%s", id_text);
+	json_put_str(j, "event_id", id_text);
+	call_json_fields(c, 202, j, fields);
 }
 
 static void
@@ -307,7 +314,7 @@ on_created(void *arg, const struct store_answer *a, const struct err *e)
 		else
 			call_problem(c, 503, "store_unavailable", "the event was not accepted: %s", e->text);
 	} else if (!id_is_zero(&a->existing)) {
-		accepted(c, &a->existing);
+		accepted(c, &a->existing, NULL);
 	} else {
 		struct message m = { .type = MSG_EVENT, .event = in->event };
 
@@ -317,7 +324,7 @@ on_created(void *arg, const struct store_answer *a, const struct err *e)
 			m.event.timeline_us[PHASE_ACCEPT];
 		if (api_send(c->api, &m, in->payload, in->payload ? in->event.payload_bytes : 0, &lost))
 			log_debug("a hint was lost; the sweep finds the event", "error", lost.text, NULL);
-		accepted(c, &in->event.id);
+		accepted(c, &in->event.id, event_state_name(EVENT_QUEUED));
 	}
 	call_release(c);
 }
