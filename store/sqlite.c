@@ -20,6 +20,7 @@
 
 #include "store/sqlite_impl.h"
 
+#include "core/base/clock.h"
 #include "core/base/fdio.h"
 #include "core/base/str.h"
 
@@ -475,6 +476,7 @@ sqlite_open(const char *rest, int dir_fd, struct loop *l, struct err *e)
 	struct sqlite_store *s = store_alloc(sizeof(*s));
 
 	s->dir_fd = s->lock_fd = -1;
+	s->list_ns = NS_PER_S;
 	atomic_init(&s->healthy, true);
 	if (!open_all(s, *rest ? rest : DEFAULT_NAME, dir_fd, l, e))
 		return &s->store;

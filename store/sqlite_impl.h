@@ -217,6 +217,7 @@ struct sqlite_store {
 	struct db writer, reader; /* each its worker's, once that runs */
 	pthread_t writer_thread, reader_thread;
 	bool threads;
+	uint64_t list_ns; /* the time that a list or a search may take */
 	atomic_bool healthy, closing;
 
 	/* The loop's thread alone: what was asked for and not yet delivered. */

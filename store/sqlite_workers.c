@@ -30,7 +30,6 @@
 #include "core/base/log.h"
 
 enum { BATCH_MAX = 1024 };
-#define LIST_NS NS_PER_S
 #define PROBE_NS NS_PER_S
 
 enum lane { LANE_WRITER, LANE_QUICK, LANE_SEARCH };
@@ -306,7 +305,7 @@ run_read(struct sqlite_store *s, struct request *r)
 	int rc = SQLITE_INTERRUPT;
 
 	if (!search || !atomic_load(&s->closing)) {
-		db_limit(db, clock_mono_ns() + LIST_NS, search ? &s->closing : NULL);
+		db_limit(db, clock_mono_ns() + s->list_ns, search ? &s->closing : NULL);
 		rc = kinds[r->kind].run(db, r);
 		db_limit(db, 0, NULL);
 	}

@@ -261,4 +261,34 @@ event_of(const char *project, uint8_t fn)
 	return ev;
 }
 
+static inline enum err_class
+create(struct fixture *f, const struct event *ev, const char *payload)
+{
+	return DO(f, store_event_create, ev, bytes_of(payload), NULL, NULL);
+}
+
+static inline struct store_event_filter
+filter_of(const char *project)
+{
+	return (struct store_event_filter){
+		.project = project, .state = -1, .source = -1, .limit = 100};
+}
+
+static inline size_t
+count_of(struct fixture *f, const struct store_event_filter *filter)
+{
+	RESULT r = CALL(f, store_event_list, filter);
+
+	assert_int_equal(r->err.cls, ERR_NONE);
+	return r->answer.event_count;
+}
+
+static inline struct store_doc
+doc_of(enum store_kind kind, const char *id, const char *project, const char *name,
+       const char *json)
+{
+	return (struct store_doc){
+		.kind = kind, .id = id, .project = project, .name = name, .json = json};
+}
+
 #endif
