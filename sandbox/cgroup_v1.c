@@ -32,7 +32,8 @@
 #include "core/base/err.h"
 #include "core/base/fdio.h"
 
-#define LAST_ALLOCATION (8ull * 4096)
+/* In pages: the largest allocation for which the kernel calls the OOM killer. */
+enum { LAST_ALLOCATION = 8 };
 
 #define LIMIT "memory.limit_in_bytes"
 #define MEMSW "memory.memsw.limit_in_bytes"
@@ -167,7 +168,7 @@ reached_limit(struct cgroup *g, const struct cgroup_tree *t)
 	uint64_t peak;
 
 	return cgroup_get_u64(g, t, SLOT_MEMORY_PEAK, PEAK, &peak) == 0 &&
-	       peak + LAST_ALLOCATION >= g->memory_limit;
+	       peak + LAST_ALLOCATION * (uint64_t)sysconf(_SC_PAGESIZE) >= g->memory_limit;
 }
 
 static uint64_t

@@ -2,10 +2,12 @@
 # sandbox/seccomp.c includes.  Only this program needs libseccomp.
 
 $(B)/sandbox/gen_seccomp: $(B)/sandbox/gen_seccomp_main.o $(B)/sandbox/seccomp_rules.o
-	$(CC) $(LDFLAGS) -o $@ $^ -lseccomp
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lseccomp
 
 $(B)/sandbox/seccomp_filter.inc: $(B)/sandbox/gen_seccomp
-	$< >$@.new
-	mv $@.new $@
+	$(call say,GEN,$@)
+	$(Q)$< >$@.new
+	$(Q)mv $@.new $@
 
 $(B)/sandbox/seccomp.o: $(B)/sandbox/seccomp_filter.inc
