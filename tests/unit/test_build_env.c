@@ -1,0 +1,178 @@
+/*
+ * What of the operator's settings a build gets: variables, files that they name, and not
+ * what would lead pip astray.
+ */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/base/err.h"
+#include "core/base/fdio.h"
+#include "sandbox/build_env.h"
+
+static char top[] = "/tmp/test_build_env.XXXXXX";
+static int dir;
+static struct err e;
+
+static void
+put(const char *path, const char *text)
+{
+	char parent[256];
+
+	const char *slash = strrchr(path, '/');
+
+	snprintf(parent, sizeof parent, "%.*s", slash ? (int)(slash - path) : 0, path);
+	if (slash)
+		assert_int_equal(dir_make(dir, parent, 0755, &e), 0);
+	assert_int_equal(file_replace(dir, path, 0644, text, strlen(text), &e), 0);
+}
+
+static bool
+has_var(const struct build_env *b, const char *var)
+{
+	for (size_t i = 0; i < b->var_count; i++)
+		if (!strcmp(b->vars[i], var))
+			return true;
+	return false;
+}
+
+/* The source of target, or NULL. */
+static const char *
+bound(const struct build_env *b, const char *target)
+{
+	for (size_t i = 0; i < b->bind_count; i++)
+		if (!strcmp(b->binds[i].target, target))
+			return b->binds[i].source;
+	return NULL;
+}
+
+static char *
+at(const char *format)
+{
+	static char text[64][512];
+	static int n;
+	char *out = text[n++ % 64];
+
+	/* "@" stands for the top directory. */
+	for (*out = '\0'; *format; format++)
+		snprintf(out + strlen(out), 512 - strlen(out), "%.*s", *format == '@' ? 100 : 1,
+			 *format == '@' ? top : format);
+	return out;
+}
+
+static int
+set_up(void **state)
+{
+	(void)state;
+	assert_non_null(mkdtemp(top));
+	dir = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	put("etc/resolv.conf", "nameserver 192.0.2.1\n");
+	put("etc/pip.conf", at("[global]\ncert = @/ca.pem\nfind-links =\n  @/wheels\n  https://x/\n"));
+	put("home/.config/pip/pip.conf", at("[global]\nindex-url = file://@/index\n"
+					    "client-cert = @/key.pem\n"));
+	put("own.conf", at("[install]\nextra-index-url: file://@/more\n"));
+	put("ca.pem", "x");
+	put("key.pem", "x");
+	put("wheels/x", "x");
+	put("index/x", "x");
+	put("more/x", "x");
+	return 0;
+}
+
+static int
+tear_down(void **state)
+{
+	(void)state;
+	close(dir);
+	return dir_remove(AT_FDCWD, top, &e);
+}
+
+static void
+test_files(void **state)
+{
+	char *none[] = { NULL };
+	struct build_env b;
+
+	(void)state;
+	assert_int_equal(build_env_collect(&b, none, at("@/home"), at("@/etc"), &e), 0);
+	assert_string_equal(bound(&b, "/etc/resolv.conf"), at("@/etc/resolv.conf"));
+	assert_null(bound(&b, "/etc/hosts")); /* there is none */
+	assert_string_equal(bound(&b, "/etc/pip.conf"), at("@/etc/pip.conf"));
+	assert_non_null(bound(&b, at("@/ca.pem")));
+	assert_non_null(bound(&b, at("@/wheels")));
+	assert_non_null(bound(&b, at("@/index")));
+	assert_null(bound(&b, at("@/key.pem")));
+	assert_string_equal(bound(&b, "/etc/pratai-pip.conf"), at("@/home/.config/pip/pip.conf"));
+	assert_true(has_var(&b, "PIP_CONFIG_FILE=/etc/pratai-pip.conf"));
+	build_env_free(&b);
+	assert_int_equal(build_env_collect(&b, none, NULL, at("@/nothing"), &e), 0);
+	assert_int_equal(b.bind_count + b.var_count, 0);
+	build_env_free(&b);
+}
+
+static void
+test_variables(void **state)
+{
+	char *env[] = { at("PIP_FIND_LINKS=@/wheels /usr/share /nonexistent relative"),
+			at("PIP_CONFIG_FILE=@/own.conf"), "PIP_TARGET=/x", at("PIP_CLIENT_CERT=@/key.pem"),
+			"https_proxy=http://proxy:1", "NO_PROXY=x", "HOME=/root", "AWS_SECRET=x",
+			at("SSL_CERT_FILE=@/ca.pem"), "PIP_LINK=/ /proc/1 /dev/null", "MALFORMED", NULL };
+	struct build_env b;
+
+	(void)state;
+	assert_int_equal(build_env_collect(&b, env, at("@/home"), at("@/etc"), &e), 0);
+	assert_true(has_var(&b, env[0]) && has_var(&b, env[1]) && has_var(&b, env[4]) &&
+		    has_var(&b, env[5]) && has_var(&b, env[8]) && has_var(&b, env[9]));
+	assert_false(has_var(&b, env[2]) || has_var(&b, env[3]) || has_var(&b, env[6]) ||
+		     has_var(&b, env[7]) || has_var(&b, env[10]));
+	assert_non_null(bound(&b, at("@/own.conf")));
+	assert_non_null(bound(&b, at("@/more")));
+	/* The operator's own file wins over the user's, which is still there. */
+	assert_string_equal(bound(&b, "/etc/xdg/pip/pip.conf"), at("@/home/.config/pip/pip.conf"));
+	assert_null(bound(&b, "/usr/share")); /* seen anyway */
+	assert_null(bound(&b, "/"));
+	assert_null(bound(&b, "/proc/1"));
+	assert_null(bound(&b, "/dev/null"));
+	assert_null(bound(&b, at("@/key.pem")));
+	build_env_free(&b);
+}
+
+static void
+test_bounds(void **state)
+{
+	static char text[200][32];
+	char *env[201] = { NULL };
+	struct build_env b;
+
+	(void)state;
+	for (int i = 0; i < 200; i++) {
+		snprintf(text[i], sizeof text[i], "PIP_X%d=1", i);
+		env[i] = text[i];
+	}
+	assert_int_equal(build_env_collect(&b, env, NULL, at("@/etc"), &e), 0);
+	assert_int_equal(b.var_count, BUILD_ENV_VARS);
+	assert_null(b.vars[b.var_count]);
+	build_env_free(&b);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_files),
+		cmocka_unit_test(test_variables),
+		cmocka_unit_test(test_bounds),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
