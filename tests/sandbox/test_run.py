@@ -1,13 +1,14 @@
 """What `pratai run` promises its user: exit codes, options, report, output."""
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 
 import pytest
 
-from conftest import PRATAI, Runner, wait_for
+from conftest import PRATAI, ROOT, wait_for
 
 FIELDS = {"reason", "exit_code", "signal", "wall_us", "cpu_us", "memory_peak_bytes", "pids_peak",
           "pids_limit_hits", "oom_kills", "output_bytes", "steps_us", "error"}
@@ -277,3 +278,10 @@ def test_kill_9_of_the_caller_ends_it(run):
 def test_every_other_command_is_handed_on(run):
     p = subprocess.run([str(PRATAI), "no-such-command"], capture_output=True, text=True)
     assert p.returncode != 0 and "pratai" in p.stderr
+
+
+def test_manual_and_help_have_the_same_options(run):
+    p = subprocess.run([str(PRATAI), "run", "--help"], capture_output=True, text=True, check=True)
+    options = set(re.findall(r"--([a-z-]+)", p.stdout))
+    manual = (ROOT / "man/pratai-run.1").read_text()
+    assert options == set(re.findall(r"^\.It Fl -([a-z-]+)", manual, re.M))
