@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/str.h"
+
 static const char *const class_names[] = {
 	[ERR_NONE] = "none",         [ERR_INPUT] = "input",       [ERR_DENIED] = "denied",
 	[ERR_NOT_FOUND] = "missing", [ERR_CONFLICT] = "conflict", [ERR_FUNCTION] = "function",
@@ -12,13 +14,28 @@ static const char *const class_names[] = {
 };
 _Static_assert(sizeof class_names / sizeof class_names[0] == ERR_CLASS_COUNT, "a name for each");
 
-/* Errors may quote what an attacker sent: one line, no control characters. */
+/* The bytes of the UTF-8 character that s begins with; 0: it is none. */
+static size_t
+character_len(const char *s)
+{
+	for (size_t n = 1; n <= 4 && s[n - 1]; n++)
+		if (str_is_utf8(s, n))
+			return n;
+	return 0;
+}
+
+/* Errors may quote what an attacker sent, or a part of it: one line, no control
+ * characters, and UTF-8 also where a character was cut. */
 static void
 make_printable(char *s)
 {
-	for (; *s; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f)
+	while (*s) {
+		size_t n = character_len(s);
+
+		if (!n || (unsigned char)*s < 0x20 || *s == 0x7f)
 			*s = '?';
+		s += n ? n : 1;
+	}
 }
 
 static void

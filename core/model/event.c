@@ -179,6 +179,21 @@ event_clear(struct event *e)
 	memset(e, 0, sizeof(*e));
 }
 
+void
+event_forget_outcome(struct event *e)
+{
+	free(e->response_fields);
+	free(e->error_message);
+	free(e->error_traceback);
+	e->response_fields = e->error_message = e->error_traceback = NULL;
+	e->error_type[0] = e->response_content_type[0] = '\0';
+	e->reason = REASON_NONE;
+	e->wall_us = e->cpu_us = e->memory_peak_bytes = 0;
+	e->logs_bytes = e->response_bytes = 0;
+	e->logs_truncated = e->has_response = false;
+	e->response_status = 0;
+}
+
 /* 0 also when there is nothing to copy. */
 static int
 copy_text(char **to, const char *from)

@@ -126,6 +126,8 @@ struct event {
 };
 
 void event_clear(struct event *e); /* frees what it owns, zeroes it */
+/* Before another attempt: reason, error, response, logs and usage as if it had never run. */
+void event_forget_outcome(struct event *e);
 /* Deep copy. -1: out of memory (to is cleared). */
 int event_copy(struct event *to, const struct event *from);
 

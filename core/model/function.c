@@ -55,25 +55,32 @@ static const struct field fields[] = {
 };
 enum { FIELD_COUNT = sizeof fields / sizeof fields[0], ENV_BYTES_MAX = 32 << 10, TAG_MAX = 64 };
 
-int
-function_name_check(const char *name, struct err *e)
+static int
+check_name(const char *field, const char *name, struct err *e)
 {
 	size_t len = strlen(name);
 
 	if (len == 0)
-		return err_set(e, ERR_INPUT, "field 'name': empty");
+		return err_set(e, ERR_INPUT, "field '%s': empty", field);
 	if (len > 63)
-		return err_set(e, ERR_INPUT, "field 'name': %zu characters, at most 63 are allowed", len);
+		return err_set(e, ERR_INPUT, "field '%s': %zu characters, at most 63 are allowed", field,
+			       len);
 	for (size_t i = 0; i < len; i++) {
 		unsigned char c = (unsigned char)name[i];
 		bool ok = isascii(c) && (isalnum(c) || (i > 0 && strchr("_.-", c)));
 		if (!ok)
 			return err_set(e, ERR_INPUT,
-				       "field 'name': '%s' has a character that is not allowed (letters, "
+				       "field '%s': '%s' has a character that is not allowed (letters, "
 				       "digits, and after the first also '_', '.', '-')",
-				       name);
+				       field, name);
 	}
 	return 0;
+}
+
+int
+function_name_check(const char *name, struct err *e)
+{
+	return check_name("name", name, e);
 }
 
 static const struct field *
@@ -91,7 +98,7 @@ is_word(const char *words, const char *text)
 	size_t len = strlen(text);
 
 	for (const char *p = words; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL)
-		if (!strncmp(p, text, len) && (p[len] == '|' || p[len] == '\0'))
+		if (strcspn(p, "|") == len && !strncmp(p, text, len))
 			return true;
 	return false;
 }
@@ -101,6 +108,7 @@ check_text(const struct field *f, const struct json *value, struct err *e)
 {
 	const char *text = json_string_value(value);
 	size_t len = text ? strlen(text) : 0;
+	struct id id;
 
 	if (!text)
 		return err_set(e, ERR_INPUT, "field '%s': must be a text", f->name);
@@ -109,9 +117,15 @@ check_text(const struct field *f, const struct json *value, struct err *e)
 			       f->min, f->max);
 	if (f->words && !is_word(f->words, text))
 		return err_set(e, ERR_INPUT, "field '%s': '%.60s' is not one of %s", f->name, text, f->words);
-	if (!strcmp(f->name, "name"))
-		return function_name_check(text, e);
-	return 0;
+	/* Names of files on nodes are made of both. */
+	if (!strcmp(f->name, "runtime"))
+		return check_name(f->name, text, e);
+	if (strcmp(f->name, "name"))
+		return 0;
+	if (!id_parse(text, &id))
+		return err_set(e, ERR_INPUT, "field 'name': '%s' has the form of an id and would be taken for one",
+			       text);
+	return check_name(f->name, text, e);
 }
 
 static int

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-/* The first tick after now_us. */
+/* The first tick after now_us; INT64_MAX, never, when frequency_min is 0. */
 int64_t timer_next_us(int64_t created_us, uint32_t frequency_min, int64_t now_us);
 
 #endif

@@ -17,7 +17,8 @@ static const char *const state_words[] = {
 	[VERSION_FAILED] = "failed",
 };
 
-enum { REASON_TEXT_MAX = 4096, ENV_TEXT_MAX = 128 << 10 };
+/* An env of 32 KiB has six bytes of JSON for each when all are control characters. */
+enum { REASON_TEXT_MAX = 4096, ENV_TEXT_MAX = 256 << 10 };
 
 void
 function_version_clear(struct function_version *v)
