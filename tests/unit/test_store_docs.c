@@ -66,7 +66,7 @@ test_doc_unique(void **state)
 	d.kind = STORE_TOKEN; /* ids and names are the kind's */
 	assert_int_equal(DO(f, store_doc_create, &d), ERR_NONE);
 	for (int i = 0; i < 3; i++) { /* no name clashes with no name */
-		char id[8];
+		char id[16];
 
 		snprintf(id, sizeof(id), "n%d", i);
 		d = doc_of(STORE_BUILD, id, "", NULL, "{}");
