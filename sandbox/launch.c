@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/pidfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -246,6 +247,16 @@ undo(struct child *c)
 	fd_close(&c->pidfd);
 	fd_close(&c->status_r);
 	fd_close(&c->go_w);
+}
+
+int
+sandbox_prepare_caller(struct err *e)
+{
+	if (geteuid() != 0 || probe_has(PROBE_TMPFS_XATTR))
+		return 0;
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return err_sys(e, ERR_NODE, "leave the mount namespace");
+	return 0;
 }
 
 int

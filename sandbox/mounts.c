@@ -31,7 +31,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/limits.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -326,9 +325,8 @@ scratch_part(const struct child *c, const char *name)
 }
 
 /*
- * In the caller, which is root in the initial user namespace.  What is mounted must not
- * be seen by the rest of the machine: the first time, the caller leaves its mount
- * namespace for a copy (the spawner has its own already).
+ * In the caller, which is root in the initial user namespace and has a mount namespace of
+ * its own (sandbox_prepare_caller), so that the rest of the machine sees nothing of this.
  */
 int
 step_premount(struct child *c, unsigned index, struct err *e)
@@ -341,8 +339,8 @@ step_premount(struct child *c, unsigned index, struct err *e)
 	CLEAN_FD int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	(void)index;
-	if (here < 0 || unshare(CLONE_NEWNS))
-		return err_sys(e, ERR_NODE, "leave the mount namespace");
+	if (here < 0)
+		return err_sys(e, ERR_NODE, "open the working directory");
 	mask = umask(0);
 	rc = step_scratch(c, 0, e);
 	umask(mask);

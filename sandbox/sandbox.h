@@ -146,6 +146,13 @@ struct sandbox {
 };
 
 /*
+ * Once per process, before anything is opened for a sandbox: on kernels where the root has
+ * to be mounted by the caller (below Linux 6.6, as root) it moves the caller to a mount
+ * namespace of its own.  One that has its own already need not call it.
+ */
+int sandbox_prepare_caller(struct err *e);
+
+/*
  * Starts it.  0: sb runs and sb->group has taken over spec->group.  -1: it could not be
  * made at all; nothing is left but spec->group, which stays the caller's, and *e has the
  * step.  Descriptors of spec stay the caller's and may be closed after this.

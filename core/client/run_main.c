@@ -467,7 +467,7 @@ start_and_wait(struct run *r, struct sandbox_outcome *o, struct err *e)
 	/* From here on, so that the time of the setup counts. */
 	if (r->timeout_ns)
 		r->spec.deadline_ns = clock_mono_ns() + r->timeout_ns;
-	if (take_group(r, e))
+	if (sandbox_prepare_caller(e) || take_group(r, e))
 		return -1;
 	if (geteuid() == 0 && take_slot(r, e))
 		goto out;
