@@ -406,7 +406,6 @@ sqlite_healthy(const struct store *s)
 
 /* ---- Opening and closing ---- */
 
-/* The last owner of the lock, for the message; the lock itself is what counts. */
 static int
 take_lock(struct sqlite_store *s, const char *name, struct err *e)
 {
@@ -421,8 +420,9 @@ take_lock(struct sqlite_store *s, const char *name, struct err *e)
 		return 0;
 	if (errno != EACCES && errno != EAGAIN)
 		return err_sys(e, ERR_NODE, "lock the store's %s", path);
-	if (fcntl(s->lock_fd, F_GETLK, &lock) || lock.l_type == F_UNLCK)
-		lock.l_pid = 0;
+	/* 0: it has just gone, or is in a pid namespace that we do not see into. */
+	if (fcntl(s->lock_fd, F_GETLK, &lock) || lock.l_type == F_UNLCK || lock.l_pid <= 0)
+		return err_set(e, ERR_NODE, "the store is in use by another process: SQLite serves one");
 	return err_set(e, ERR_NODE, "the store is in use by process %d: SQLite serves one process",
 		       (int)lock.l_pid);
 }

@@ -112,13 +112,14 @@ columns_insert(void)
 }
 
 char *
-columns_select(void)
+columns_select(bool texts)
 {
 	struct buf sql = {0};
 
 	buf_puts(&sql, "SELECT ");
 	for (int i = 0; i < COLUMN_COUNT; i++)
-		buf_printf(&sql, "%s, ", columns[i].name);
+		buf_printf(&sql, "%s, ",
+			   columns[i].type == COL_OWNED && !texts ? "NULL" : columns[i].name);
 	buf_puts(&sql, "n FROM events ");
 	return buf_steal(&sql);
 }

@@ -189,7 +189,7 @@ made_text(enum statement which)
 		return columns_insert();
 	if (which == ST_EVENT_RUNNING || which == ST_EVENT_REQUEUE || which == ST_EVENT_SETTLE)
 		return columns_update(which);
-	select = columns_select();
+	select = columns_select(which == ST_EVENT_GET);
 	if (!select || asprintf(&sql, "%s%s", select,
 				which == ST_EVENT_GET ?
 					"WHERE id = ?1" :

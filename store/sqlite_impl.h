@@ -198,8 +198,8 @@ void request_reset(struct request *r);
 /* The statement's text, made from the table of columns; the caller frees.  NULL: memory. */
 char *columns_insert(void);
 char *columns_update(enum statement which);
-/* "SELECT id, …, n FROM events " */
-char *columns_select(void);
+/* "SELECT id, …, n FROM events "; without texts: NULL for what has no fixed size. */
+char *columns_select(bool texts);
 /* Binds the columns that the statement (CREATE, RUNNING, REQUEUE, SETTLE) takes. */
 int columns_bind(sqlite3_stmt *st, enum statement which, const struct event *ev);
 /* A row of columns_select; *size grows by what it holds.  SQLITE_OK or SQLITE_NOMEM. */

@@ -64,7 +64,7 @@ enum { P_PROJECT = 1, P_FUNCTION, P_SINCE, P_CREATED, P_N, P_TEXT, P_BYTES, P_LI
 static char *
 list_text(const struct request *r)
 {
-	CLEAN_FREE char *select = columns_select();
+	CLEAN_FREE char *select = columns_select(true);
 	struct buf sql = {0};
 
 	buf_printf(&sql, "%sINDEXED BY %s WHERE 1", select ? select : "", index_for(r));

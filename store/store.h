@@ -159,7 +159,8 @@ struct store_event_filter {
 };
 /* Newest first. */
 void store_event_list(struct store *s, const struct store_event_filter *f, store_fn fn, void *arg);
-/* Events that have not ended, oldest first by id after `after` (zero: from the start). */
+/* Events that have not ended, oldest first by id after `after` (zero: from the start), without
+ * their error texts.  Fewer than limit: there are no more. */
 void store_event_unended(struct store *s, const struct id *after, unsigned limit, store_fn fn,
 			 void *arg);
 /* answer.counts by state; project NULL: all. */

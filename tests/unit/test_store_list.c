@@ -124,6 +124,27 @@ test_unended(void **state)
 	assert_int_equal(seen, 50);
 }
 
+/* The scheduler takes a short page for the last one: texts must not shorten it. */
+static void
+test_unended_pages_are_full(void **state)
+{
+	struct fixture *f = *state;
+	struct id start = {{0}};
+
+	for (int i = 0; i < 40; i++) {
+		struct event ev = event_of("p1", 1);
+
+		ev.error_traceback = malloc(1 << 20);
+		memset(ev.error_traceback, 'x', (1 << 20) - 1);
+		ev.error_traceback[(1 << 20) - 1] = '\0';
+		assert_int_equal(create(f, &ev, "x"), ERR_NONE);
+		event_clear(&ev);
+	}
+	RESULT r = CALL(f, store_event_unended, &start, 40);
+	assert_int_equal(r->answer.event_count, 40);
+	assert_null(r->event.error_traceback);
+}
+
 static void
 test_counts_and_expiry(void **state)
 {
@@ -183,6 +204,7 @@ main(void)
 		FIXTURE_TEST(test_event_list),
 		FIXTURE_TEST(test_search),
 		FIXTURE_TEST(test_unended),
+		FIXTURE_TEST(test_unended_pages_are_full),
 		FIXTURE_TEST(test_counts_and_expiry),
 	};
 
