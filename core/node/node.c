@@ -189,6 +189,8 @@ on_job(struct node *n, struct message *m, const void *payload, size_t len)
 		return;
 	}
 	n->received++;
+	/* What an earlier attempt left in the record is not the outcome of this one. */
+	event_forget_outcome(&m->event);
 	if (job_find(n, &m->lease))
 		say_started(n, &m->lease);
 	else if (spool_has(n->spool, &m->lease))

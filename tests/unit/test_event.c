@@ -122,6 +122,30 @@ test_copy_is_deep(void **state)
 	event_clear(&to);
 }
 
+static void
+test_an_outcome_is_forgotten_whole(void **state)
+{
+	struct event e = sample();
+
+	(void)state;
+	e.reason = REASON_FUNCTION_FAILED;
+	e.error_message = strdup("message");
+	e.error_traceback = strdup("traceback");
+	snprintf(e.error_type, sizeof e.error_type, "ValueError");
+	e.logs_truncated = e.has_response = true;
+	e.wall_us = e.response_bytes = 5;
+	e.attempts = 2;
+	event_forget_outcome(&e);
+	assert_int_equal(e.reason, REASON_NONE);
+	assert_null(e.error_message);
+	assert_null(e.error_traceback);
+	assert_string_equal(e.error_type, "");
+	assert_false(e.logs_truncated || e.has_response || e.wall_us || e.response_bytes);
+	assert_int_equal(e.attempts, 2);
+	assert_string_equal(e.function_name, "music_tag");
+	event_clear(&e);
+}
+
 /* The record as text and back, as a client reads it. */
 static struct json *
 record_of(const struct event *e, const void *response, size_t len)
@@ -283,6 +307,7 @@ main(void)
 		cmocka_unit_test(test_words_are_total_and_parse_back),
 		cmocka_unit_test(test_which_states_end),
 		cmocka_unit_test(test_copy_is_deep),
+		cmocka_unit_test(test_an_outcome_is_forgotten_whole),
 		cmocka_unit_test(test_record),
 		cmocka_unit_test(test_record_of_a_new_event),
 		cmocka_unit_test(test_record_of_a_failure),
