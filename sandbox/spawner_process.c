@@ -24,5 +24,7 @@ spawner_process(struct spawner_inside *in)
 		return 1;
 	close(SPAWNER_FD_READY);
 	spawner_loop(in);
+	netpool_close(&in->nets);
+	build_env_free(&in->build);
 	return 0;
 }

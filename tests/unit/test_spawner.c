@@ -36,7 +36,7 @@
 #define MIB (1ull << 20)
 enum { WAIT_MS = 10000, UID_BASE = 0x78000000, SLOTS = 8 };
 
-static char dir[64], instance[17], runtimes[64], program[4096];
+static char dir[64], instance[17], runtimes[128], program[4096];
 static int store;
 static struct spawner sp;
 static struct err e;
