@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -24,6 +26,21 @@
 #include "core/base/caps.h"
 #include "sandbox/child.h"
 
+/* Test builds only: PRATAI_FAIL_AT=step makes that step fail, so that tests can see what is
+ * left behind when it does. */
+static bool
+is_to_fail(enum step s)
+{
+#ifdef PRATAI_TEST_BUILD
+	const char *at = getenv("PRATAI_FAIL_AT");
+
+	return at && !strcmp(at, step_name(s));
+#else
+	(void)s;
+	return false;
+#endif
+}
+
 int
 child_step(struct child *c, const struct plan_step *s,
 	   int (*fn)(struct child *, unsigned, struct err *), struct err *e)
@@ -31,6 +48,8 @@ child_step(struct child *c, const struct plan_step *s,
 	uint64_t start = clock_mono_ns();
 	int rc = fn(c, s->index, e);
 
+	if (rc == 0 && is_to_fail(s->step))
+		rc = err_set(e, ERR_NODE, "PRATAI_FAIL_AT");
 	c->step_us[s->step] += (uint32_t)((clock_mono_ns() - start) / NS_PER_US);
 	c->steps_done |= 1ull << s->step;
 	if (rc)
