@@ -29,7 +29,7 @@
 #include "core/base/fdio.h"
 
 enum {
-	FORMAT = 1, /* of the skeleton: raise when this file makes another one */
+	FORMAT = 2, /* of the skeleton: raise when this file makes another one */
 	DEPTH_MAX = 8,
 	ENTRIES_MAX = 20000,
 	FILE_BYTES_MAX = 16 << 20,
@@ -58,7 +58,7 @@ static const struct {
 		    "pratai:x:1000:1000:pratai:/tmp:/bin/sh\n"
 		    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n" },
 	{ "group", "root:x:0:\npratai:x:1000:\nnogroup:x:65534:\n" },
-	{ "hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" },
+	{ "hosts", "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n" },
 	{ "nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n"
 			   "networks: files\nprotocols: files\nservices: files\n" },
 	{ "host.conf", "multi on\n" },

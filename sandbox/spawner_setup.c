@@ -28,6 +28,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -57,6 +58,25 @@ take_descriptors(struct spawner_inside *in, struct err *e)
 	in->host_netns = in->boot->build_network ? SPAWNER_FD_NETNS : -1;
 	in->own_netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	return in->own_netns < 0 ? err_sys(e, ERR_NODE, "open the own network namespace") : 0;
+}
+
+/* Each sandbox has about a dozen descriptors here: pidfd, pipes, files of its cgroup. */
+static int
+take_files(const struct spawner_inside *in, struct err *e)
+{
+	const rlim_t each = 16, own = 128, need = own + each * in->boot->slots;
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return err_sys(e, ERR_NODE, "read the limit of open files");
+	if (limit.rlim_max < need)
+		return err_set(e, ERR_NODE,
+			       "%u slots need %llu open files, and %llu are allowed (LimitNOFILE=)",
+			       in->boot->slots, (unsigned long long)need,
+			       (unsigned long long)limit.rlim_max);
+	limit.rlim_cur = limit.rlim_max;
+	return setrlimit(RLIMIT_NOFILE, &limit) ? err_sys(e, ERR_NODE, "raise the limit of open files")
+						: 0;
 }
 
 static int
@@ -214,7 +234,7 @@ spawner_setup(struct spawner_inside *in, struct err *e)
 	/* The starter may be gone already; the loop sees that by the end of the socket. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL))
 		return err_sys(e, ERR_NODE, "ask for a death signal");
-	if (take_descriptors(in, e))
+	if (take_descriptors(in, e) || take_files(in, e))
 		return -1;
 	umask(0);
 	/* The machine's paths, while they can be seen. */

@@ -505,6 +505,27 @@ compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* As many at once as there are slots. */
+static void
+bench_throughput(const char *const *argv, unsigned n)
+{
+	uint64_t t = clock_mono_ns();
+	struct spawn_result r;
+	unsigned asked = 0;
+
+	for (unsigned done = 0; done < n; done++) {
+		while (asked < n && asked - done < SLOTS) {
+			struct spawn_request q = request(asked++, argv);
+
+			ask(&q);
+		}
+		result(&r);
+		assert_int_equal(r.reason, SPAWN_EXITED);
+	}
+	printf("%d at once: %.0f sandboxes a second\n", SLOTS,
+	       n / ((double)(clock_mono_ns() - t) / 1e9));
+}
+
 static void
 bench(unsigned n)
 {
@@ -519,6 +540,7 @@ bench(unsigned n)
 
 	set_up(NULL);
 	start();
+	bench_throughput(argv, n);
 	for (unsigned i = 0; i < n + 20; i++) {
 		struct spawn_request q = request(i, argv);
 		uint64_t t = clock_mono_ns();
