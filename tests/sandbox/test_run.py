@@ -229,6 +229,9 @@ def test_print_plan(run):
     p = subprocess.run([str(PRATAI), "run", "--print-plan", "--memory", "64M", "--bind", "/tmp:/x",
                         "--", "/bin/true"], capture_output=True, text=True, check=True)
     steps = [line.split()[2] for line in p.stdout.splitlines()]
+    if "premount" in steps:  # Linux below 6.6
+        steps.remove("premount")
+        steps[steps.index("root"):steps.index("root") + 1] = ["scratch", "root", "usr"]
     assert steps == ["limits", "trees", "devices", "clone", "maps", "join", "loopback", "hostname",
                      "identity", "scratch", "root", "usr", "tmp", "bind", "dev", "proc", "mask",
                      "quotas", "pivot", "session", "caps", "filter", "fork", "stdio", "workdir",
@@ -247,8 +250,12 @@ def test_threads_and_processes(run):
     assert r.out == "45\nsub\n\n[1, 2]\nMemTotal processor\n"
 
 
+# Without its v2 tree a hybrid host is a v1 one; a pure v2 host would have none at all.
+HYBRID = " cgroup cgroup " in open("/proc/self/mountinfo").read().replace(" - ", " ")
+
+
 @pytest.mark.parametrize("disabled", ["clone3", "tmpfs.xattr", "clone3,tmpfs.xattr",
-                                      "cgroup.kill", "cgroup2"])
+                                      "cgroup.kill"] + ["cgroup2"] * HYBRID)
 def test_fallbacks(run, tmp, disabled):
     (tmp / "f").write_text("bound\n")
     r = run.sh("id -u; echo x >/tmp/x && cat /tmp/x /f; rmdir /home 2>&1; ls /proc/self/fd | wc -l",
