@@ -80,16 +80,24 @@ fail(const struct child *c, enum sandbox_reason why, const struct err *e)
 	_exit(1);
 }
 
-/* Dispositions that the caller ignores survive exec: back to the default. */
+/*
+ * Dispositions that the caller ignores survive exec: back to the default.  By the kernel's
+ * own call, since the C library keeps two signals (32, 33) for itself.
+ */
 static void
 reset_signals(void)
 {
-	struct sigaction sa = { .sa_handler = SIG_DFL };
+	const struct {
+		void (*handler)(int);
+		unsigned long flags;
+		void (*restorer)(void);
+		uint64_t mask;
+	} dfl = { .handler = SIG_DFL };
 	sigset_t none;
 
-	for (int sig = 1; sig < 32; sig++)
+	for (int sig = 1; sig <= 64; sig++)
 		if (sig != SIGKILL && sig != SIGSTOP)
-			sigaction(sig, &sa, NULL);
+			syscall(SYS_rt_sigaction, sig, &dfl, NULL, sizeof dfl.mask);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }

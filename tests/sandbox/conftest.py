@@ -23,6 +23,9 @@ BUILD = ROOT / os.environ.get("PRATAI_BUILD", "build")
 PRATAI = BUILD / "pratai"
 BUSYBOX = pathlib.Path("/bin/busybox")
 
+# Whoever runs the tests may ignore it (nohup does); `pratai run` would respect that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
