@@ -2,9 +2,9 @@
  * Blobs: files named by the SHA-256 of their content, blobs/sha256/ab/cdef….
  *
  * A put copies to a temporary name beside the target, hashing on the way, compares, syncs,
- * renames, syncs the directory.  A digest's name therefore always has its whole content.  What an interrupted put left
- * begins with "tmp." and is removed when the store is opened; only the process that holds
- * the store's lock does that.
+ * renames, syncs the directory.  A digest's name therefore always has its whole content.
+ * What an interrupted put left begins with "tmp." and is removed when the store is opened;
+ * only the process that holds the store's lock does that.
  *
  * Runs in the reader's thread: a package of 64 MiB must not hold up accepts.
  */
@@ -77,8 +77,8 @@ copy_hashed(int from, int to, char hex[SHA256_HEX_MAX], struct err *e)
 static int
 write_temp(struct request *r, const char *temp)
 {
-	CLEAN_FD int fd = openat(r->dir_fd, temp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
-				 0600);
+	static const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC;
+	CLEAN_FD int fd = openat(r->dir_fd, temp, flags, 0600);
 	char hex[SHA256_HEX_MAX];
 	struct err *e = &r->done.err;
 

@@ -369,7 +369,8 @@ sqlite_event_list(struct store *s, const struct store_event_filter *f, store_fn 
 }
 
 static void
-sqlite_event_unended(struct store *s, const struct id *after, unsigned limit, store_fn fn, void *arg)
+sqlite_event_unended(struct store *s, const struct id *after, unsigned limit, store_fn fn,
+		     void *arg)
 {
 	struct request *r = request_new(s, REQ_EVENT_UNENDED);
 
@@ -422,7 +423,8 @@ take_lock(struct sqlite_store *s, const char *name, struct err *e)
 		return err_sys(e, ERR_NODE, "lock the store's %s", path);
 	/* 0: it has just gone, or is in a pid namespace that we do not see into. */
 	if (fcntl(s->lock_fd, F_GETLK, &lock) || lock.l_type == F_UNLCK || lock.l_pid <= 0)
-		return err_set(e, ERR_NODE, "the store is in use by another process: SQLite serves one");
+		return err_set(e, ERR_NODE,
+			       "the store is in use by another process: SQLite serves one");
 	return err_set(e, ERR_NODE, "the store is in use by process %d: SQLite serves one process",
 		       (int)lock.l_pid);
 }

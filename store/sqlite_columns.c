@@ -131,8 +131,8 @@ put_assignment(struct buf *sql, const struct column *c, int param, char rule)
 
 	buf_printf(sql, "%s%s = ", sql->data[sql->len - 1] == ' ' ? "" : ", ", name);
 	if (rule == '?')
-		buf_printf(sql, "ifnull(nullif(?%d, %s), %s)", param, c->type == COL_TEXT ? "''" : "0",
-			   name);
+		buf_printf(sql, "ifnull(nullif(?%d, %s), %s)", param,
+			   c->type == COL_TEXT ? "''" : "0", name);
 	else if (rule == '>')
 		buf_printf(sql, "max(%s, ?%d)", name, param);
 	else if (rule == '+' || rule == '|')
@@ -158,8 +158,8 @@ columns_update(enum statement which)
 		term = c->at == offsetof(struct event, lease.term) ? i + 1 : term;
 		seq = c->at == offsetof(struct event, lease.seq) ? i + 1 : seq;
 	}
-	buf_printf(&sql, " WHERE id = ?%d AND state < 2 AND (lease_term, lease_seq) <= (?%d, ?%d)", id,
-		   term, seq);
+	buf_printf(&sql, " WHERE id = ?%d AND state < 2", id);
+	buf_printf(&sql, " AND (lease_term, lease_seq) <= (?%d, ?%d)", term, seq);
 	return buf_steal(&sql);
 }
 

@@ -100,14 +100,14 @@ static const char reader_settings[] = "PRAGMA query_only = ON;"
 int
 db_open(struct db *db, int dir_fd, const char *name, bool read_only, struct err *e)
 {
-	int flags = SQLITE_OPEN_NOMUTEX | (read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE);
+	int flags = read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
 	char path[512];
 	int rc;
 
 	if (register_vfs(e) || (!read_only && make_private(dir_fd, name, e)))
 		return -1;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir_fd, name);
-	rc = sqlite3_open_v2(path, &db->handle, flags, VFS_NAME);
+	rc = sqlite3_open_v2(path, &db->handle, flags | SQLITE_OPEN_NOMUTEX, VFS_NAME);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(db->handle, common_settings, NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
@@ -157,7 +157,8 @@ static const char *const statement_text[ST_COUNT] = {
 		       "(function_id, key, event_id, payload_sha256, created_us)"
 		       " VALUES(?1, ?2, ?3, ?4, ?5)",
 	[ST_KEY_SWEEP] = "DELETE FROM idempotency WHERE (function_id, key) IN"
-			 " (SELECT function_id, key FROM idempotency WHERE created_us < ?1 LIMIT 1000)",
+			 " (SELECT function_id, key FROM idempotency"
+			 " WHERE created_us < ?1 LIMIT 1000)",
 	[ST_EVENT_EXISTS] = "SELECT 1 FROM events WHERE id = ?1",
 	[ST_COUNTS] = "SELECT state, sum(n) FROM counts WHERE ?1 IS NULL OR project_id = ?1"
 		      " GROUP BY state",
@@ -273,7 +274,8 @@ db_error(struct db *db, int rc, struct err *e)
 
 	if ((rc & 0xff) == SQLITE_INTERRUPT) {
 		err_set(e, ERR_LIMIT,
-			"the search took longer than a second: narrow it by function, state or time");
+			"the search took longer than a second: narrow it by function, state or "
+			"time");
 		err_step(e, "search");
 	} else if ((rc & 0xff) == SQLITE_TOOBIG) {
 		err_set(e, ERR_LIMIT, "too large for the store");

@@ -67,7 +67,8 @@ explain_update(struct db *db, struct request *r)
 	bind_text(st, 2, r->id);
 	rc = sqlite3_step(st);
 	if (rc == SQLITE_ROW)
-		err_set(&r->done.err, ERR_CONFLICT, "%s has revision %lld, not %llu: read it again", r->id,
+		err_set(&r->done.err, ERR_CONFLICT,
+			"%s has revision %lld, not %llu: read it again", r->id,
 			(long long)sqlite3_column_int64(st, 0), (unsigned long long)r->rev);
 	else if (rc == SQLITE_DONE)
 		err_set(&r->done.err, ERR_NOT_FOUND, "%s does not exist", r->id);
@@ -217,7 +218,8 @@ doc_list(struct db *db, struct request *r)
 {
 	/* Two texts, so that each finds its index: SQLite plans before it sees values. */
 	static const char by_kind[] = "SELECT id, project, name, parent, rev, json FROM docs"
-				      " WHERE kind = ?1 AND id > ?2 AND (?3 IS NULL OR project = ?3)"
+				      " WHERE kind = ?1 AND id > ?2"
+				      " AND (?3 IS NULL OR project = ?3)"
 				      " ORDER BY id LIMIT ?5";
 	static const char by_parent[] = "SELECT id, project, name, parent, rev, json FROM docs"
 					" WHERE kind = ?1 AND parent = ?4 AND id > ?2"

@@ -100,7 +100,8 @@ bind_filter(sqlite3_stmt *st, const struct request *r, const struct position *p)
 	/* What the text does not mention may be bound all the same. */
 	if (r->project)
 		sqlite3_bind_text(st, P_PROJECT, r->project, -1, SQLITE_STATIC);
-	sqlite3_bind_blob(st, P_FUNCTION, r->function_id.b, sizeof(r->function_id.b), SQLITE_STATIC);
+	sqlite3_bind_blob(st, P_FUNCTION, r->function_id.b, sizeof(r->function_id.b),
+			  SQLITE_STATIC);
 	sqlite3_bind_int64(st, P_SINCE, r->time_us);
 	sqlite3_bind_int64(st, P_CREATED, p->created_us);
 	sqlite3_bind_int64(st, P_N, p->n);
@@ -163,7 +164,8 @@ event_list(struct db *db, struct request *r)
 	int rc;
 
 	if (r->cursor && cursor_parse(r->cursor, &after)) {
-		err_set(&r->done.err, ERR_INPUT, "'%.60s' is not a cursor that a list gave", r->cursor);
+		err_set(&r->done.err, ERR_INPUT, "'%.60s' is not a cursor that a list gave",
+			r->cursor);
 		return SQLITE_OK;
 	}
 	sql = list_text(r);

@@ -39,7 +39,8 @@ const struct migration store_migrations[] = {
 		" attempts INTEGER NOT NULL, failures INTEGER NOT NULL, queued_us INTEGER NOT NULL,"
 		" started_us INTEGER NOT NULL, finished_us INTEGER NOT NULL,"
 		" not_before_us INTEGER NOT NULL,"
-		" accept_us INTEGER NOT NULL, persist_us INTEGER NOT NULL, queue_us INTEGER NOT NULL,"
+		" accept_us INTEGER NOT NULL, persist_us INTEGER NOT NULL,"
+		" queue_us INTEGER NOT NULL,"
 		" sandbox_us INTEGER NOT NULL, import_us INTEGER NOT NULL, run_us INTEGER NOT NULL,"
 		" collect_us INTEGER NOT NULL,"
 		" payload_kind INTEGER NOT NULL, payload_bytes INTEGER NOT NULL,"
@@ -63,7 +64,8 @@ const struct migration store_migrations[] = {
 		" data BLOB NOT NULL, PRIMARY KEY(n, attempt)) WITHOUT ROWID;"
 
 		"CREATE TABLE idempotency(function_id BLOB NOT NULL, key TEXT NOT NULL,"
-		" event_id BLOB NOT NULL, payload_sha256 TEXT NOT NULL, created_us INTEGER NOT NULL,"
+		" event_id BLOB NOT NULL, payload_sha256 TEXT NOT NULL,"
+		" created_us INTEGER NOT NULL,"
 		" PRIMARY KEY(function_id, key)) WITHOUT ROWID;"
 		"CREATE INDEX idempotency_created ON idempotency(created_us);"
 
@@ -74,11 +76,13 @@ const struct migration store_migrations[] = {
 		" ON CONFLICT DO UPDATE SET n = n + 1; END;"
 		"CREATE TRIGGER events_moved AFTER UPDATE OF state ON events"
 		" WHEN old.state <> new.state BEGIN"
-		" UPDATE counts SET n = n - 1 WHERE project_id = old.project_id AND state = old.state;"
+		" UPDATE counts SET n = n - 1"
+		" WHERE project_id = old.project_id AND state = old.state;"
 		" INSERT INTO counts VALUES(new.project_id, new.state, 1)"
 		" ON CONFLICT DO UPDATE SET n = n + 1; END;"
 		"CREATE TRIGGER events_removed AFTER DELETE ON events BEGIN"
-		" UPDATE counts SET n = n - 1 WHERE project_id = old.project_id AND state = old.state;"
+		" UPDATE counts SET n = n - 1"
+		" WHERE project_id = old.project_id AND state = old.state;"
 		" END;"
 
 		"CREATE TABLE probe(n INTEGER NOT NULL);"
@@ -100,7 +104,8 @@ read_int(sqlite3 *handle, const char *sql, int *value, struct err *e)
 	sqlite3_finalize(st);
 	if (rc == SQLITE_ROW)
 		return 0;
-	return err_set(e, ERR_NODE, "the store's version cannot be read: %s", sqlite3_errmsg(handle));
+	return err_set(e, ERR_NODE, "the store's version cannot be read: %s",
+		       sqlite3_errmsg(handle));
 }
 
 static int
@@ -134,11 +139,12 @@ schema_migrate(sqlite3 *handle, const struct migration *steps, int count, struct
 	    read_int(handle, "SELECT count(*) FROM sqlite_schema", &tables, e))
 		return -1;
 	if (tables && application != APPLICATION_ID)
-		return err_set(e, ERR_NODE, "the file is an SQLite database, but not one of Pratai's");
+		return err_set(e, ERR_NODE,
+			       "the file is an SQLite database, but not one of Pratai's");
 	if (version < 0 || version > count)
 		return err_set(e, ERR_NODE,
-			       "the store has version %d, and this program knows versions up to %d only: "
-			       "use the newer program that wrote it", version, count);
+			       "the store has version %d, and this program knows versions up to %d "
+			       "only: use the newer program that wrote it", version, count);
 	for (; version < count; version++)
 		if (migrate_step(handle, &steps[version], version + 1, e))
 			return -1;

@@ -129,7 +129,8 @@ static int
 check_limit(unsigned limit, struct err *e)
 {
 	if (!limit || limit > STORE_LIST_MAX)
-		return err_set(e, ERR_INPUT, "limit is %u and must be 1 to %d", limit, STORE_LIST_MAX);
+		return err_set(e, ERR_INPUT, "limit is %u and must be 1 to %d", limit,
+			       STORE_LIST_MAX);
 	return 0;
 }
 
@@ -145,7 +146,8 @@ check_doc(const struct store_doc *d, struct err *e)
 	if (!d->project || !d->json)
 		return err_set(e, ERR_INPUT, "the document lacks its project or its content");
 	if (strnlen(d->json, STORE_JSON_MAX + 1) > STORE_JSON_MAX)
-		return err_set(e, ERR_LIMIT, "the document is larger than %d bytes", STORE_JSON_MAX);
+		return err_set(e, ERR_LIMIT, "the document is larger than %d bytes",
+			       STORE_JSON_MAX);
 	return 0;
 }
 
@@ -208,8 +210,9 @@ take_bytes(struct store_bytes *b, struct err *e)
 	if (!b->len)
 		store_bytes_release(b);
 	if (b->len > STORE_BYTES_MAX)
-		return err_set(e, ERR_LIMIT, "%zu bytes are more than the %d that an event may have",
-			       b->len, STORE_BYTES_MAX);
+		return err_set(e, ERR_LIMIT,
+			       "%zu bytes are more than the %d that an event may have", b->len,
+			       STORE_BYTES_MAX);
 	if (!b->len || b->owned || !b->data)
 		return 0;
 	b->owned = malloc(b->len);
@@ -377,7 +380,8 @@ check_ended(const struct event *ev, struct err *e)
 {
 	if (event_state_ended(ev->state))
 		return 0;
-	return err_set(e, ERR_INPUT, "an event cannot be settled as %s", event_state_name(ev->state));
+	return err_set(e, ERR_INPUT, "an event cannot be settled as %s",
+		       event_state_name(ev->state));
 }
 
 void

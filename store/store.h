@@ -95,7 +95,8 @@ void store_doc_find(struct store *s, enum store_kind kind, const char *project, 
 void store_doc_list(struct store *s, enum store_kind kind, const char *project,
 		    const char *parent, const char *cursor, unsigned limit, store_fn fn, void *arg);
 /* Success also when it was not there (changed says). */
-void store_doc_delete(struct store *s, enum store_kind kind, const char *id, store_fn fn, void *arg);
+void store_doc_delete(struct store *s, enum store_kind kind, const char *id, store_fn fn,
+		      void *arg);
 
 /* ---- Blobs: packages and layers, by SHA-256 ---- */
 
@@ -183,7 +184,8 @@ struct store_ops {
 	void (*doc_create)(struct store *, const struct store_doc *, store_fn, void *);
 	void (*doc_update)(struct store *, const struct store_doc *, store_fn, void *);
 	void (*doc_get)(struct store *, enum store_kind, const char *, store_fn, void *);
-	void (*doc_find)(struct store *, enum store_kind, const char *, const char *, store_fn, void *);
+	void (*doc_find)(struct store *, enum store_kind, const char *, const char *, store_fn,
+			 void *);
 	void (*doc_list)(struct store *, enum store_kind, const char *, const char *, const char *,
 			 unsigned, store_fn, void *);
 	void (*doc_delete)(struct store *, enum store_kind, const char *, store_fn, void *);

@@ -304,7 +304,8 @@ media_type_is(const char *content_type, const char *what)
 static bool
 media_type_is_json(const char *content_type)
 {
-	return media_type_is(content_type, "application/json") || media_type_is(content_type, "+json");
+	return media_type_is(content_type, "application/json") ||
+	       media_type_is(content_type, "+json");
 }
 
 /* By its type and not only by its bytes: a binary answer that happens to be ASCII must
@@ -313,7 +314,8 @@ static bool
 media_type_is_text(const char *content_type)
 {
 	return !strncasecmp(content_type, "text/", 5) || media_type_is_json(content_type) ||
-	       media_type_is(content_type, "application/xml") || media_type_is(content_type, "+xml") ||
+	       media_type_is(content_type, "application/xml") ||
+	       media_type_is(content_type, "+xml") ||
 	       media_type_is(content_type, "application/javascript") ||
 	       media_type_is(content_type, "application/x-www-form-urlencoded");
 }
