@@ -1,6 +1,7 @@
 #include "core/base/clock.h"
 
 #include <ctype.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -29,18 +30,30 @@ clock_format(int64_t real_us, char out[CLOCK_RFC3339_MAX])
 	int64_t s = real_us / US_PER_S, us = real_us % US_PER_S;
 	struct tm tm;
 	time_t t;
-	size_t n;
 
 	if (us < 0) {
 		us += US_PER_S;
 		s--;
 	}
 	t = (time_t)s;
-	if (!gmtime_r(&t, &tm) || !(n = strftime(out, CLOCK_RFC3339_MAX, "%Y-%m-%dT%H:%M:%S", &tm))) {
+	/* An RFC 3339 year has four digits: other times are no records of ours. */
+	if (!gmtime_r(&t, &tm) || tm.tm_year < -1900 || tm.tm_year > 9999 - 1900) {
 		snprintf(out, CLOCK_RFC3339_MAX, "1970-01-01T00:00:00.000000Z");
 		return;
 	}
-	snprintf(out + n, CLOCK_RFC3339_MAX - n, ".%06dZ", (int)us);
+	strftime(out, CLOCK_RFC3339_MAX, "0000-%m-%dT%H:%M:%S", &tm);
+	for (int i = 3, year = tm.tm_year + 1900; i >= 0; i--, year /= 10)
+		out[i] = (char)('0' + year % 10);
+	snprintf(out + 19, CLOCK_RFC3339_MAX - 19, ".%06dZ", (int)us);
+}
+
+static int
+days_in(int year, int month)
+{
+	static const int days[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+	bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+
+	return days[month - 1] + (month == 2 && leap);
 }
 
 static int
@@ -102,8 +115,8 @@ clock_parse(const char *text, int64_t *real_us)
 		if (offset_seconds(&p, &offset) || *p)
 			return -1;
 	}
-	if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour > 23 ||
-	    tm.tm_min > 59 || tm.tm_sec > 60)
+	if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > days_in(year, tm.tm_mon) ||
+	    tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
 		return -1;
 	tm.tm_year = year - 1900;
 	tm.tm_mon--;

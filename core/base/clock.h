@@ -17,7 +17,8 @@ enum { CLOCK_RFC3339_MAX = 32 };
 uint64_t clock_mono_ns(void);
 int64_t clock_real_us(void);
 
-/* RFC 3339 in UTC with microseconds: 2026-01-02T03:04:05.678901Z. */
+/* RFC 3339 in UTC with microseconds: 2026-01-02T03:04:05.678901Z.  1970 for a time whose year
+ * has not four digits. */
 void clock_format(int64_t real_us, char out[CLOCK_RFC3339_MAX]);
 
 /*

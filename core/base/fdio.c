@@ -145,6 +145,7 @@ dir_make(int dirfd, const char *path, mode_t mode, struct err *e)
 {
 	char part[4096];
 	size_t len = strlen(path);
+	struct stat st;
 
 	if (len >= sizeof part)
 		return err_set(e, ERR_INPUT, "%.100s…: path too long", path);
@@ -156,12 +157,35 @@ dir_make(int dirfd, const char *path, mode_t mode, struct err *e)
 		if (mkdirat(dirfd, part, mode) && errno != EEXIST)
 			return err_sys(e, ERR_NODE, "mkdir %s", part);
 	}
+	if (fstatat(dirfd, path, &st, 0) || !S_ISDIR(st.st_mode)) {
+		errno = ENOTDIR; /* EEXIST above was of something else */
+		return err_sys(e, ERR_NODE, "mkdir %s", path);
+	}
 	return 0;
 }
 
 /* Recursion would let a deep tree overflow the stack: directories are emptied in place,
  * with one open descriptor a level, bounded by flattening what lies too deep. */
-enum { REMOVE_DEPTH_MAX = 64 };
+enum { REMOVE_DEPTH_MAX = 64, NAMES_TAKEN_MAX = 1 << 20 };
+
+/* Moves a directory to the top of the tree, under a name that nothing there has. */
+static int
+flatten(int dirfd, const char *name, int top, unsigned *moved)
+{
+	char to[40];
+
+	/* Its ".." changes: that takes the right to write to it. */
+	if (fchmodat(dirfd, name, 0700, 0))
+		return -1;
+	for (int tries = 0; tries < NAMES_TAKEN_MAX; tries++) {
+		snprintf(to, sizeof to, ".deep.%d.%u", (int)getpid(), (*moved)++);
+		if (!renameat2(dirfd, name, top, to, RENAME_NOREPLACE))
+			return 0;
+		if (errno != EEXIST)
+			return -1;
+	}
+	return -1;
+}
 
 static int remove_below(int dirfd, int top, int depth, dev_t dev, unsigned *moved);
 
@@ -181,11 +205,8 @@ remove_entry(int dirfd, const char *name, int top, int depth, dev_t dev, unsigne
 		return 0;
 	if (errno != ENOTEMPTY && errno != EEXIST)
 		return -1;
-	if (depth >= REMOVE_DEPTH_MAX) {
-		char to[40];
-		snprintf(to, sizeof to, ".deep.%d.%u", (int)getpid(), (*moved)++);
-		return renameat(dirfd, name, top, to);
-	}
+	if (depth >= REMOVE_DEPTH_MAX)
+		return flatten(dirfd, name, top, moved);
 	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 && errno == EACCES && !fchmodat(dirfd, name, 0700, 0))
 		fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
