@@ -11,6 +11,8 @@
  * - Between first_call and last_call the daemon takes no answer at all.
  * - After MHD_resume_connection MHD_run must be called before waiting.
  */
+#include "netio/http_server.h"
+
 #include "netio/http_private.h"
 
 #include <errno.h>

@@ -104,7 +104,7 @@ http_target_parse(struct http_target *t, const char *raw, const char **fault)
 	if (query)
 		*query++ = '\0';
 	if (!*t->path)
-		t->path = strcpy(t->text, "/");
+		t->path = memcpy(t->text, "/", 2);
 	if (*t->path != '/') {
 		*fault = "the request target is no path";
 		return -1;

@@ -264,4 +264,3 @@ spawner_receive(struct spawner_state *s, struct err *e)
 		close(fds[i]);
 	return rc ? -1 : 1;
 }
-

@@ -1,9 +1,10 @@
-#include "core/api/internal.h"
+#include "core/api/api.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/api/internal.h"
 #include "core/base/clock.h"
 #include "core/base/err.h"
 #include "core/base/json.h"

@@ -1,3 +1,10 @@
+/*
+ * One request on its way through the API.
+ *
+ * The HTTP server may let go of it at any moment (the client left); whatever waits for the
+ * store or for an event holds the call, so that it finds it again: answers to a request
+ * that is gone go nowhere.  The first answer counts.
+ */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

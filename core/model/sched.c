@@ -1,10 +1,12 @@
 /*
  * Life, jobs, and what is picked next.
  */
-#include "core/model/sched_impl.h"
+#include "core/model/sched.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "core/model/sched_impl.h"
 
 struct sched *
 sched_new(const struct sched_config *c, uint64_t now)
