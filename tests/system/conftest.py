@@ -159,6 +159,7 @@ class Platform:
         self.namespaces = set()
         self.mounts = read_bytes("/proc/self/mountinfo").count(b"\n")
         self.files = temporary_files()
+        self.mark = b"SYSTEM_TEST=" + uuid.uuid4().hex.encode()
         self.descriptors = len(os.listdir("/proc/self/fd"))
         self.web = None
 
@@ -176,7 +177,7 @@ class Platform:
             self.process = subprocess.Popen(
                 [str(PRATAI), "up", "--state", str(self.state), "--listen", "127.0.0.1:0",
                  *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
-                env=self.environment(), text=True)
+                env=dict(self.environment(), **dict([self.mark.decode().split("=")])), text=True)
         line = self.process.stdout.readline()
         assert line.startswith("ready http://"), self.log()
         self.url = line.split()[1]
@@ -250,15 +251,15 @@ class Platform:
         return [p for p in pids() if mark in read_bytes(f"/proc/{p}/cgroup")]
 
     def processes(self, name=None, root=None):
-        """Its programs' pids; name: of the executable; root: True, False, or both."""
-        mark = b"\0" + str(self.state).encode() + b"\0"
+        """Those that have its environment, so all but what runs in sandboxes; name: of the
+        program; root: True, False, or None for both."""
         found = []
         for p in pids():
-            words = read_bytes(f"/proc/{p}/cmdline")
-            if mark in words and is_alive(p) and (
-                    name is None or words.split(b"\0")[0].endswith(name.encode())) and (
-                    root is None or (number_of(p, "Uid") == 0) == root):
-                found.append(p)
+            if self.mark in read_bytes(f"/proc/{p}/environ").split(b"\0") and is_alive(p):
+                program = read_bytes(f"/proc/{p}/cmdline").split(b"\0")[0].decode()
+                if name in (None, program.rpartition("/")[2]) and \
+                        root in (None, number_of(p, "Uid") == 0):
+                    found.append(p)
         return found
 
     def everything(self):
@@ -274,8 +275,7 @@ class Platform:
 
     def spawner(self):
         drivers = self.driver()
-        return [p for p in self.processes("pratai-node", root=True)
-                if number_of(p, "PPid") in drivers]
+        return [p for p in self.processes(root=True) if number_of(p, "PPid") in drivers]
 
     def inits(self):
         """The first process of each sandbox in use or ready, which runs our own code."""

@@ -212,12 +212,14 @@ def test_multipart(platform, kind, body):
 
 def test_a_multipart_that_ends_early(platform):
     """The connection closes in the middle of what Content-Length promised."""
+    before = platform.get("/v1/functions")["items"]
     host, port = platform.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as s:
-        s.sendall(f"POST /v1/functions HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {platform.token}\r\n"
-                  f"Content-Type: {BOUNDARY}\r\nContent-Length: 100000\r\n\r\n".encode() + PART)
-        s.shutdown(socket.SHUT_WR)
-        assert s.recv(65536)[:12] in (b"", b"HTTP/1.1 400")
+    for _ in range(20):
+        with socket.create_connection((host, int(port)), timeout=10) as s:
+            s.sendall(f"POST /v1/functions HTTP/1.1\r\nHost: x\r\n"
+                      f"X-Auth-Token: {platform.token}\r\nContent-Type: {BOUNDARY}\r\n"
+                      "Content-Length: 100000\r\n\r\n".encode() + PART)
+    assert platform.get("/v1/functions")["items"] == before
 
 
 # ---- requests ----
@@ -268,11 +270,11 @@ def test_queries(platform, query):
     b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n",
 ])
 def test_what_is_hardly_http(platform, text):
+    """Refused, or closed; what could still become a request is waited for in silence."""
     host, port = platform.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as s:
+    with socket.create_connection((host, int(port)), timeout=1) as s:
         try:
             s.sendall(text)
-            s.shutdown(socket.SHUT_WR)
             answer = s.recv(65536)
         except OSError:
             answer = b""
