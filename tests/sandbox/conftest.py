@@ -4,7 +4,6 @@ Every test ends with the leak gate: nothing that carries the test's mark is left
 cgroup, no mount, no network namespace, no file.  A denial asserts its errno, and a control
 shows that the same probe can succeed outside.  PRATAI_BUILD names the build directory.
 """
-import ctypes
 import json
 import os
 import pathlib
@@ -54,7 +53,8 @@ class Runner:
         return words + ["--", *map(str, argv)]
 
     def environment(self, extra=None):
-        env = {k: v for k, v in os.environ.items() if not k.startswith("PRATAI_")}
+        env = {k: v for k, v in os.environ.items()
+               if not k.startswith("PRATAI_") or k == "PRATAI_ROOT"}
         env.update(extra or {})
         return env
 
@@ -112,6 +112,15 @@ def wait_for(condition, seconds=10, what="the condition"):
 
 def own_mounts():
     return pathlib.Path("/proc/self/mountinfo").read_text().count("\n")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def store():
+    """Where the host image is made, once for all tests and not in the machine's own place."""
+    path = tempfile.mkdtemp(prefix="pratai-test-store-", dir="/tmp")
+    os.environ["PRATAI_ROOT"] = path
+    yield path
+    shutil.rmtree(path)
 
 
 @pytest.fixture
