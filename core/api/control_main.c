@@ -35,11 +35,12 @@
 #include "store/store.h"
 
 enum { DEFAULT_ID = 1878982657, SECRET_MAX = 4096 };
+enum { STORE_SPEC_MAX = 512 };
 enum { RETENTION_PASS_S = 60, RETENTION_PAGE = 1000 };
 
 static const struct opt options[] = {
 	{ "state", 0, "DIR", "where everything is kept", OPT_CONFIG, "/var/lib/pratai" },
-	{ "store", 0, "SPEC", "sqlite: or sqlite:FILE (below the state directory)", OPT_CONFIG, "sqlite:" },
+	{ "store", 0, "SPEC", "sqlite: or sqlite:PATH (a bare name is in the state directory)", OPT_CONFIG, "sqlite:" },
 	{ "listen", 0, "HOST:PORT", "where HTTP is served", OPT_CONFIG, "127.0.0.1:9096" },
 	{ "listen-fd", 0, "N", "an inherited listening socket instead", 0, NULL },
 	{ "run-fd", 0, "N", "an inherited directory for local sockets (default STATE/run)", 0, NULL },
@@ -77,7 +78,8 @@ struct control {
 	gid_t gid;
 	uint64_t retention_ns, payload_max, body_memory;
 	int64_t connections, build_memory;
-	int state_fd, run_fd, listen_fd, ready_fd, unpack_fd;
+	int state_fd, store_fd, run_fd, listen_fd, ready_fd, unpack_fd;
+	char store_spec[STORE_SPEC_MAX]; /* as store_open wants it: a name in store_fd */
 	char join_token[SECRET_MAX], first_token[SECRET_MAX];
 	int64_t started_us;
 	struct loop *loop;
@@ -245,6 +247,39 @@ open_state(struct control *c, struct err *e)
 	return 0;
 }
 
+/*
+ * The store's directory: ours, or that of sqlite:PATH, which is made if it is missing and
+ * must otherwise belong to the user that we become already: nobody's directory is taken.
+ */
+static int
+open_store_dir(struct control *c, struct err *e)
+{
+	const char *path = opt_get(&c->v, "store") + strlen("sqlite:"), *slash = strrchr(path, '/');
+	CLEAN_FREE char *dir = slash ? strndup(path, slash > path ? (size_t)(slash - path) : 1) : NULL;
+	struct stat st;
+
+	if (snprintf(c->store_spec, sizeof c->store_spec, "sqlite:%s", slash ? slash + 1 : path) >=
+	    (int)sizeof c->store_spec)
+		return err_set(e, ERR_INPUT, "store: the name is too long");
+	if (!slash) {
+		c->store_fd = c->state_fd;
+		return 0;
+	}
+	if (mkdir(dir, 0700) == 0) {
+		if (geteuid() == 0 && chown(dir, c->uid, c->gid))
+			return err_sys(e, ERR_NODE, "give %s to user %u", dir, c->uid);
+	} else if (errno != EEXIST) {
+		return err_sys(e, ERR_NODE, "make %s", dir);
+	}
+	c->store_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (c->store_fd < 0 || fstat(c->store_fd, &st))
+		return err_sys(e, ERR_NODE, "open %s", dir);
+	if (geteuid() == 0 && st.st_uid != c->uid)
+		return err_set(e, ERR_INPUT, "store: %s must belong to user %u (chown), or not be there yet",
+			       dir, c->uid);
+	return 0;
+}
+
 static int
 open_listener(struct control *c, struct err *e)
 {
@@ -383,7 +418,7 @@ run(struct control *c, struct err *e)
 		return -1;
 	signal(SIGPIPE, SIG_IGN);
 	c->mq = mq_new(c->loop, c->run_fd, e);
-	c->store = c->mq ? store_open(opt_get(&c->v, "store"), c->state_fd, c->loop, e) : NULL;
+	c->store = c->mq ? store_open(c->store_spec, c->store_fd, c->loop, e) : NULL;
 	if (!c->store || start_roles(c, e))
 		return -1;
 	rc = loop_run(c->loop, e);
@@ -437,6 +472,7 @@ main(int argc, char **argv)
 	if (inherited_fd(&c.v, "listen-fd", &c.listen_fd, &e) ||
 	    inherited_fd(&c.v, "run-fd", &c.run_fd, &e) ||
 	    inherited_fd(&c.v, "ready-fd", &c.ready_fd, &e) || open_state(&c, &e) ||
+	    open_store_dir(&c, &e) ||
 	    open_listener(&c, &e) || (c.unpack_fd = helper_open("pratai-unpack", &e)) < 0 ||
 	    privileges_raise_files(&e))
 		die(&e, 1);
