@@ -1,0 +1,556 @@
+/*
+ * The scheduler and collector whole, on a real store and real queues, with a node and an
+ * API that this test plays: what waits, runs, fails, restarts and is deleted comes to its
+ * end, once.  (A scheduler sends nothing for 2.5 s after its start: tests share starts.)
+ */
+#include "core/scheduler/scheduler.h"
+
+#include "core/base/json.h"
+#include "core/model/function_record.h"
+#include "core/model/message.h"
+#include "netio/mq.h"
+#include "tests/unit/store_fixture.h"
+
+enum { HELD_MAX = 64, ANSWERS_MAX = 32, SLOTS = 8 };
+
+struct held {
+	struct lease lease;
+	struct id event;
+	struct function_version version;
+	enum job_kind kind;
+	uint32_t attempts;
+	bool done; /* its result goes out with each beat until it is settled */
+	enum event_reason reason;
+};
+
+static struct world {
+	struct fixture f;
+	struct mq *mq;
+	struct scheduler *s;
+	struct mq_socket *events, *answers, *dispatch, *collect;
+	struct loop_timer *beat, *look;
+	struct id session, incarnation;
+	bool registered, keep; /* keep: jobs run until the test says so */
+	enum event_reason reason; /* of events that are not kept */
+	enum version_state built; /* of builds */
+	uint64_t received;
+	struct held held[HELD_MAX];
+	size_t held_count;
+	unsigned jobs, settled;
+	struct {
+		struct event event;
+		char body[64];
+	} answer[ANSWERS_MAX];
+	unsigned answer_count;
+	bool (*until)(const struct id *id);
+	const struct id *until_id;
+} w;
+
+static const struct id function = { { 1, 0x93, 0, 0, 0, 1, 0x70, 0, 0x80, 1 } };
+
+/* ---- the node ---- */
+
+static void
+send_to(struct mq_socket *to, const struct message *m, const char *second)
+{
+	char *text = message_encode(m);
+	struct mq_frame frames[] = { { text, strlen(text) }, { second, second ? strlen(second) : 0 } };
+	struct err e;
+
+	if (to)
+		mq_send(to, frames, second ? 2 : 1, &e); /* not connected yet: with the next beat */
+	free(text);
+}
+
+static void
+send_result(const struct held *h)
+{
+	struct message m = { .type = MSG_RESULT, .kind = h->kind, .lease = h->lease, .session = w.session,
+			     .version = h->version };
+
+	m.event.id = h->event;
+	m.event.reason = h->reason;
+	m.event.has_response = h->reason == REASON_NONE;
+	if (h->reason != REASON_NONE)
+		snprintf(m.event.error_type, sizeof m.event.error_type, "Broken");
+	m.version.state = h->kind == JOB_BUILD ? w.built : h->version.state;
+	send_to(w.collect, &m, h->kind == JOB_EVENT ? "\"done\"" : NULL);
+}
+
+static void
+forget(const struct lease *l)
+{
+	for (size_t i = 0; i < w.held_count; i++)
+		if (w.held[i].lease.term == l->term && w.held[i].lease.seq == l->seq) {
+			function_version_clear(&w.held[i].version);
+			w.held[i] = w.held[--w.held_count];
+			return;
+		}
+}
+
+static void
+on_job(struct message *m)
+{
+	struct message started = { .type = MSG_STARTED, .lease = m->lease, .session = w.session };
+	struct held *h = &w.held[w.held_count++];
+
+	assert_true(w.held_count < HELD_MAX);
+	assert_true(id_equal(&m->session, &w.session));
+	memset(h, 0, sizeof *h);
+	h->lease = m->lease;
+	h->event = m->event.id;
+	h->kind = m->kind;
+	h->attempts = m->event.attempts;
+	function_version_copy(&h->version, &m->version);
+	w.received++;
+	w.jobs++;
+	send_to(w.dispatch, &started, NULL);
+	if (w.keep)
+		return;
+	h->done = true;
+	h->reason = h->kind == JOB_BUILD ? REASON_NONE : w.reason;
+	send_result(h);
+}
+
+static void
+on_dispatch(void *arg, const struct mq_frame *frames, size_t n)
+{
+	struct message m;
+	struct err e;
+
+	(void)arg;
+	(void)n;
+	assert_int_equal(message_decode(frames[0].data, frames[0].len, &m, &e), 0);
+	if (m.type == MSG_JOB)
+		on_job(&m);
+	else if (m.type == MSG_CANCEL && !m.lease.term)
+		w.registered = false;
+	else if (m.type == MSG_SETTLED && m.lease.term)
+		w.settled++;
+	if (m.type != MSG_JOB && m.lease.term)
+		forget(&m.lease);
+	message_clear(&m);
+}
+
+/* Registers until it is taken; then heartbeats, and results that are not settled. */
+static void
+on_beat(void *arg)
+{
+	struct message m = { .type = MSG_HEARTBEAT, .session = w.session, .incarnation = w.incarnation,
+			     .received = w.received, .granted = w.received + SLOTS - w.held_count };
+	struct mq_options o = { .connect = "inproc://dispatch", .routing_id = w.session.b,
+				.routing_id_len = sizeof w.session.b };
+	struct lease leases[HELD_MAX];
+	char text[200], id[ID_TEXT_MAX];
+	struct json *ask, *answer;
+	struct err e;
+
+	(void)arg;
+	loop_timer_after(w.beat, 50 * NS_PER_MS);
+	if (!w.registered) {
+		id_format(&w.incarnation, id);
+		snprintf(text, sizeof text, "{\"v\":1,\"name\":\"n\",\"incarnation\":\"%s\",\"slots\":%d,"
+			 "\"memory_mib\":4096,\"runtimes\":[]}", id, SLOTS);
+		ask = json_parse(text, strlen(text), &e);
+		answer = scheduler_register(w.s, ask, &e);
+		json_free(ask);
+		if (!answer)
+			return;
+		assert_int_equal(id_parse(json_str(answer, "session"), &w.session), 0);
+		json_free(answer);
+		mq_close(w.dispatch);
+		w.dispatch = mq_open(w.mq, MQ_DEALER, &o, on_dispatch, NULL, &e);
+		assert_non_null(w.dispatch);
+		w.registered = true;
+		w.received = 0;
+		return;
+	}
+	for (size_t i = 0; i < w.held_count; i++) {
+		leases[i] = w.held[i].lease;
+		if (w.held[i].done)
+			send_result(&w.held[i]);
+	}
+	m.leases = leases;
+	m.lease_count = w.held_count;
+	send_to(w.dispatch, &m, NULL);
+}
+
+/* ---- the API ---- */
+
+static void
+on_answer(void *arg, const struct mq_frame *frames, size_t n)
+{
+	struct message m;
+	struct err e;
+
+	(void)arg;
+	assert_int_equal(message_decode(frames[0].data, frames[0].len, &m, &e), 0);
+	assert_true(w.answer_count < ANSWERS_MAX);
+	if (n > 1)
+		snprintf(w.answer[w.answer_count].body, 64, "%.*s", (int)frames[1].len, (const char *)frames[1].data);
+	w.answer[w.answer_count++].event = m.event;
+	memset(&m.event, 0, sizeof m.event);
+	message_clear(&m);
+}
+
+static struct id
+make_event(enum event_type type, uint32_t version, bool hint)
+{
+	struct message m = { .type = MSG_EVENT, .reply_to = "api" };
+	struct store_bytes none = { .fd = -1 };
+	struct event *ev = &m.event;
+
+	ev->id = ev->root = id_new();
+	ev->function_id = function;
+	ev->function_version = version;
+	ev->type = type;
+	ev->created_us = ev->queued_us = clock_real_us();
+	snprintf(ev->project_id, sizeof ev->project_id, "p");
+	snprintf(ev->function_name, sizeof ev->function_name, "f");
+	assert_int_equal(DO(&w.f, store_event_create, ev, none, NULL, NULL), ERR_NONE);
+	if (hint)
+		send_to(w.events, &m, NULL);
+	return ev->id;
+}
+
+/* As the API makes it: its version first. */
+static void
+make_function(uint32_t retries)
+{
+	struct function f = { .id = function, .project_id = "p", .user_id = "u", .latest = 1,
+			      .state = VERSION_BUILDING, .created_us = 1, .updated_us = 1 };
+	char metadata[100], id[VERSION_ID_MAX], text_id[ID_TEXT_MAX], *text;
+	struct store_doc doc = { .kind = STORE_VERSION, .id = id, .project = "p", .parent = text_id };
+	struct function_version v;
+	struct json *j;
+	struct err e;
+
+	snprintf(metadata, sizeof metadata, "{\"name\":\"f\",\"retries\":%u}", retries);
+	j = json_parse(metadata, strlen(metadata), &e);
+	f.settings = function_settings_new(j, &e);
+	json_free(j);
+	function_settle(&f);
+	snprintf(f.package_digest, sizeof f.package_digest, "%064d", 1);
+	assert_int_equal(function_version_from_settings(f.settings, &f.id, "p", 1, f.package_digest, &v, &e), 0);
+	function_version_id(&f.id, 1, id);
+	id_format(&f.id, text_id);
+	doc.json = text = json_print(j = function_version_encode(&v));
+	json_free(j);
+	assert_int_equal(DO(&w.f, store_doc_create, &doc), ERR_NONE);
+	free(text);
+	function_version_clear(&v);
+	doc = (struct store_doc){ .kind = STORE_FUNCTION, .id = text_id, .project = "p", .name = "f" };
+	doc.json = text = json_print(j = function_encode(&f));
+	json_free(j);
+	assert_int_equal(DO(&w.f, store_doc_create, &doc), ERR_NONE);
+	free(text);
+	function_clear(&f);
+}
+
+/* ---- life ---- */
+
+static void
+begin(void)
+{
+	struct mq_options events = { .connect = "inproc://events" }, answers = { .bind = "inproc://answers.api" };
+	struct mq_options collect = { .connect = "inproc://collect" };
+	struct scheduler_config c = { .loop = w.f.loop, .store = w.f.store, .events = "inproc://events",
+				      .dispatch = "inproc://dispatch", .collect = "inproc://collect",
+				      .build_memory_mib = 256 };
+	struct err e;
+
+	c.mq = w.mq = mq_new(w.f.loop, -1, &e);
+	w.s = scheduler_new(&c, &e);
+	assert_non_null(w.s);
+	w.events = mq_open(w.mq, MQ_PUSH, &events, NULL, NULL, &e);
+	w.collect = mq_open(w.mq, MQ_PUSH, &collect, NULL, NULL, &e);
+	w.answers = mq_open(w.mq, MQ_PULL, &answers, on_answer, NULL, &e);
+	w.beat = loop_timer_add(w.f.loop, on_beat, NULL, &e);
+	assert_true(w.events && w.collect && w.answers && w.beat);
+	loop_timer_after(w.beat, 0);
+	w.registered = false;
+}
+
+static void
+end(void)
+{
+	loop_timer_remove(w.beat);
+	store_close(w.f.store); /* as the control plane does: callbacks still come */
+	scheduler_free(w.s);
+	mq_close(w.events);
+	mq_close(w.answers);
+	mq_close(w.dispatch);
+	mq_close(w.collect);
+	w.dispatch = NULL;
+	mq_free(w.mq);
+	loop_free(w.f.loop);
+}
+
+static void
+on_look(void *arg)
+{
+	(void)arg;
+	if (w.until(w.until_id))
+		loop_stop(w.f.loop);
+	else
+		loop_timer_after(w.look, 10 * NS_PER_MS);
+}
+
+static void
+wait_for(bool (*until)(const struct id *id), const struct id *id)
+{
+	struct err e;
+
+	w.until = until;
+	w.until_id = id;
+	w.look = loop_timer_add(w.f.loop, on_look, NULL, &e);
+	loop_timer_after(w.look, 0);
+	loop_timer_after(w.f.deadline, 30 * NS_PER_S);
+	assert_int_equal(loop_run(w.f.loop, &e), 0);
+	loop_timer_clear(w.f.deadline);
+	loop_timer_remove(w.look);
+}
+
+static bool
+is_ready(const struct id *id)
+{
+	(void)id;
+	return scheduler_ready(w.s) && scheduler_nodes_alive(w.s);
+}
+
+static bool
+holds_event(const struct id *id)
+{
+	for (size_t i = 0; i < w.held_count; i++)
+		if (id_equal(&w.held[i].event, id))
+			return true;
+	return false;
+}
+
+static bool
+holds_nothing(const struct id *id)
+{
+	(void)id;
+	return w.held_count == 0;
+}
+
+static bool
+has_answer(const struct id *id)
+{
+	for (unsigned i = 0; i < w.answer_count; i++)
+		if (id_equal(&w.answer[i].event.id, id))
+			return true;
+	return false;
+}
+
+/* Read again and again until it has ended; the result is cleared by the caller. */
+static struct result *
+ended(const struct id *id)
+{
+	uint64_t until = clock_mono_ns() + 30 * NS_PER_S;
+
+	for (;;) {
+		struct result *r = CALL(&w.f, store_event_get, id, NULL);
+
+		assert_int_equal(r->err.cls, ERR_NONE);
+		if (event_state_ended(r->event.state))
+			return r;
+		assert_true(clock_mono_ns() < until);
+		result_clear(r);
+	}
+}
+
+static void
+ends_as(const struct id *id, enum event_state state, enum event_reason reason, uint32_t attempts)
+{
+	RESULT r = ended(id);
+
+	assert_int_equal(r->event.state, state);
+	assert_int_equal(r->event.reason, reason);
+	assert_int_equal(r->event.attempts, attempts);
+}
+
+static int
+set_up(void **state)
+{
+	(void)state;
+	memset(&w, 0, sizeof w);
+	w.f.spec = "sqlite:";
+	w.incarnation = id_new();
+	w.built = VERSION_READY;
+	fixture_dir(&w.f);
+	fixture_start(&w.f);
+	assert_int_equal(crypto_init(NULL), 0);
+	return 0;
+}
+
+static int
+tear_down(void **state)
+{
+	(void)state;
+	end();
+	while (w.held_count)
+		forget(&w.held[0].lease);
+	for (unsigned i = 0; i < w.answer_count; i++)
+		event_clear(&w.answer[i].event);
+	fixture_remove(&w.f);
+	return 0;
+}
+
+static void
+restart(void)
+{
+	end();
+	fixture_start(&w.f);
+	begin();
+}
+
+/* ---- tests ---- */
+
+/* From before the first moment: what comes while the queue is read is not lost, and a
+ * version is built before its events run. */
+static void
+test_events_wait_for_their_build_then_run(void **state)
+{
+	struct id early, late, waits;
+	struct message beat = { .type = MSG_HEARTBEAT, .session = id_new(), .incarnation = id_new() };
+	struct mq_options o = { .connect = "inproc://dispatch", .routing_id = "0123456789abcdef",
+				.routing_id_len = 16 };
+	struct err e;
+
+	(void)state;
+	make_function(2);
+	early = make_event(TYPE_ASYNC, 0, false);
+	begin();
+	/* Of a node and an API that were there before us, in the first iteration. */
+	w.dispatch = mq_open(w.mq, MQ_DEALER, &o, on_dispatch, NULL, &e);
+	send_to(w.dispatch, &beat, NULL);
+	late = make_event(TYPE_ASYNC, 0, true);
+	waits = make_event(TYPE_WAIT, 0, false);
+	wait_for(is_ready, NULL);
+	ends_as(&early, EVENT_SUCCEEDED, REASON_NONE, 1);
+	ends_as(&late, EVENT_SUCCEEDED, REASON_NONE, 1);
+	waits = make_event(TYPE_WAIT, 1, true);
+	wait_for(has_answer, &waits);
+	assert_int_equal(w.answer[0].event.state, EVENT_SUCCEEDED);
+	assert_string_equal(w.answer[0].body, "\"done\"");
+	ends_as(&waits, EVENT_SUCCEEDED, REASON_NONE, 1);
+	wait_for(holds_nothing, NULL); /* each result was settled in the end */
+	assert_int_equal(w.answer_count, 1);
+}
+
+static void
+test_a_failed_build_ends_what_waits_for_it(void **state)
+{
+	struct id async, waits;
+
+	(void)state;
+	w.built = VERSION_FAILED;
+	make_function(2);
+	begin();
+	async = make_event(TYPE_ASYNC, 0, false);
+	wait_for(is_ready, NULL);
+	waits = make_event(TYPE_WAIT, 0, true);
+	wait_for(has_answer, &waits);
+	ends_as(&async, EVENT_DEAD, REASON_BUILD_FAILED, 0);
+	ends_as(&waits, EVENT_FAILED, REASON_BUILD_FAILED, 0);
+	assert_int_equal(w.jobs, 1); /* the build */
+}
+
+static void
+test_a_restart_adopts_what_runs_and_keeps_its_retries(void **state)
+{
+	struct id runs, waits;
+
+	(void)state;
+	make_function(1);
+	begin();
+	runs = make_event(TYPE_ASYNC, 0, false);
+	ends_as(&runs, EVENT_SUCCEEDED, REASON_NONE, 1); /* the build is over */
+	w.keep = true;
+	runs = make_event(TYPE_ASYNC, 1, true);
+	waits = make_event(TYPE_WAIT, 1, true);
+	wait_for(holds_event, &runs);
+	wait_for(holds_event, &waits);
+	restart();
+	/* Its caller is gone: it ends, and the node is told. */
+	ends_as(&waits, EVENT_FAILED, REASON_NODE_LOST, 1);
+	wait_for(is_ready, NULL);
+	while (holds_event(&waits))
+		wait_for(is_ready, NULL);
+	assert_int_equal(w.held_count, 1);
+	/* The attempt of before fails: it is the first of two. */
+	w.held[0].reason = REASON_FUNCTION_FAILED;
+	w.held[0].done = true;
+	w.keep = false;
+	w.reason = REASON_FUNCTION_FAILED;
+	ends_as(&runs, EVENT_DEAD, REASON_FUNCTION_FAILED, 2);
+}
+
+static void
+test_a_lost_node_ends_or_repeats(void **state)
+{
+	struct id runs, waits;
+
+	(void)state;
+	make_function(0);
+	begin();
+	runs = make_event(TYPE_ASYNC, 0, false);
+	ends_as(&runs, EVENT_SUCCEEDED, REASON_NONE, 1);
+	w.keep = true;
+	runs = make_event(TYPE_ASYNC, 1, true);
+	waits = make_event(TYPE_WAIT, 1, true);
+	wait_for(holds_event, &runs);
+	wait_for(holds_event, &waits);
+	/* The node starts again and knows nothing. */
+	while (w.held_count)
+		forget(&w.held[0].lease);
+	w.incarnation = id_new();
+	w.registered = false;
+	w.keep = false;
+	ends_as(&runs, EVENT_SUCCEEDED, REASON_NONE, 2);
+	wait_for(has_answer, &waits);
+	assert_int_equal(w.answer[0].event.reason, REASON_NODE_LOST);
+	ends_as(&waits, EVENT_FAILED, REASON_NODE_LOST, 1);
+}
+
+static void
+test_a_deleted_functions_events_end(void **state)
+{
+	struct id queued, first;
+	char id[ID_TEXT_MAX], version[VERSION_ID_MAX];
+
+	(void)state;
+	make_function(0);
+	begin();
+	first = make_event(TYPE_ASYNC, 0, false);
+	w.keep = true; /* the build takes its time */
+	wait_for(is_ready, NULL);
+	while (!w.held_count)
+		wait_for(is_ready, NULL);
+	id_format(&function, id);
+	function_version_id(&function, 1, version);
+	assert_int_equal(DO(&w.f, store_doc_delete, STORE_FUNCTION, id), ERR_NONE);
+	assert_int_equal(DO(&w.f, store_doc_delete, STORE_VERSION, version), ERR_NONE);
+	scheduler_function_gone(w.s, &function);
+	ends_as(&first, EVENT_CANCELLED, REASON_CANCELLED, 0);
+	/* Accepted before the deletion, its hint lost, found after a restart. */
+	queued = make_event(TYPE_ASYNC, 0, false);
+	w.keep = false;
+	restart();
+	ends_as(&queued, EVENT_CANCELLED, REASON_CANCELLED, 0);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_events_wait_for_their_build_then_run, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_failed_build_ends_what_waits_for_it, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_restart_adopts_what_runs_and_keeps_its_retries, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_lost_node_ends_or_repeats, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_deleted_functions_events_end, set_up, tear_down),
+	};
+
+	return cmocka_run_group_tests_name("scheduler", tests, NULL, NULL);
+}
