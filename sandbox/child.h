@@ -82,6 +82,9 @@ int step_pivot(struct child *c, unsigned index, struct err *e);
 
 /* c->dev without CAP_MKNOD: a tmpfs with the machine's own nodes bound into it. */
 int devices_bind(struct child *c, struct err *e);
+/* c->dev as the caller makes it meanwhile: over the go socket, after the first byte. */
+int devices_send(struct child *c, struct err *e);
+int devices_receive(struct child *c, struct err *e);
 
 int step_join(struct child *c, unsigned index, struct err *e);
 int step_identity(struct child *c, unsigned index, struct err *e);

@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/pidfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -48,10 +49,8 @@ static int
 step_devices(struct child *c, unsigned index, struct err *e)
 {
 	(void)index;
-	c->dev = c->spec->devices >= 0 ? fcntl(c->spec->devices, F_DUPFD_CLOEXEC, 3) : devices_make(e);
-	if (c->dev < 0 && c->spec->devices >= 0)
-		return err_sys(e, ERR_NODE, "take the prepared /dev");
-	return c->dev < 0 ? -1 : 0;
+	c->dev = devices_make(e);
+	return c->dev < 0 ? -1 : devices_send(c, e);
 }
 
 static int
@@ -182,8 +181,8 @@ make_pipes(struct child *c, struct err *e)
 		return err_sys(e, ERR_NODE, "make a pipe");
 	c->status_r = status[0];
 	c->status_w = status[1];
-	if (pipe2(go, O_CLOEXEC))
-		return err_sys(e, ERR_NODE, "make a pipe");
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, go))
+		return err_sys(e, ERR_NODE, "make a socket");
 	c->go_r = go[0];
 	c->go_w = go[1];
 	if (fd_set_nonblocking(c->status_r))
@@ -278,6 +277,9 @@ sandbox_start(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e
 	probe_has(PROBE_CLONE3);
 	rc = make_pipes(&c, e) || make_progress(sb, e) ? -1 : 0;
 	c.progress = sb->progress;
+	if (rc == 0 && spec->devices >= 0 &&
+	    (c.dev = fcntl(spec->devices, F_DUPFD_CLOEXEC, 3)) < 0)
+		rc = err_sys(e, ERR_NODE, "take the prepared /dev");
 	if (rc == 0)
 		rc = run_steps(&c, e);
 	close_copies(&c);

@@ -134,9 +134,8 @@ step_scratch(struct child *c, unsigned index, struct err *e)
 	snprintf(inodes, sizeof inodes, "%llu", (unsigned long long)(files < 1024 ? 1024 : files));
 	if (!bytes)
 		options[2] = NULL;
-	/* Nothing done here may reach the machine's namespace, nor come from it. */
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
-		return err_sys(e, ERR_NODE, "make the mounts private");
+	/* Nothing done here reaches the machine: a mount namespace of another user namespace
+	 * has the shared mounts of the one it was copied from as slaves. */
 	c->scratch = tree_new("tmpfs", options, SAFE);
 	if (c->scratch < 0 || tree_attach_at(c->scratch, AT_FDCWD, PLACE))
 		return err_sys(e, ERR_NODE, "mount the sandbox's tmpfs");
@@ -293,8 +292,7 @@ step_root(struct child *c, unsigned index, struct err *e)
 	(void)index;
 	if (c->plan.root != ROOT_PREMOUNT)
 		return build_root(c, e);
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-	    tree_attach_at(c->root, AT_FDCWD, "/") || fchdir(c->root))
+	if (tree_attach_at(c->root, AT_FDCWD, "/") || fchdir(c->root))
 		return err_sys(e, ERR_NODE, "attach the root");
 	return 0;
 }
@@ -434,7 +432,7 @@ step_dev(struct child *c, unsigned index, struct err *e)
 	CLEAN_FD int part = c->plan.root == ROOT_PREMOUNT ? fd_steal(&c->shm) : scratch_part(c, "shm");
 
 	(void)index;
-	if (c->rootless && devices_bind(c, e))
+	if (c->dev < 0 && (c->rootless ? devices_bind(c, e) : devices_receive(c, e)))
 		return -1;
 	if (attach(c, c->dev, "dev", false, e))
 		return -1;

@@ -127,16 +127,17 @@ add_caller(struct plan *p, const struct sandbox_spec *spec)
 
 	if (spec->group)
 		add(p, SIDE_CALLER, STEP_LIMITS, 0);
-	if (!rootless) {
+	if (!rootless)
 		add(p, SIDE_CALLER, STEP_TREES, 0);
-		add(p, SIDE_CALLER, STEP_DEVICES, 0);
-	}
 	if (p->root == ROOT_PREMOUNT)
 		add(p, SIDE_CALLER, STEP_PREMOUNT, 0);
 	if (spec->netns >= 0)
 		add(p, SIDE_CALLER, STEP_NETWORK, 0);
 	add(p, SIDE_CALLER, STEP_CLONE, 0);
 	add(p, SIDE_CALLER, STEP_MAPS, 0);
+	/* While init mounts the root. */
+	if (!rootless && spec->devices < 0)
+		add(p, SIDE_CALLER, STEP_DEVICES, 0);
 }
 
 static void

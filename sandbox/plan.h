@@ -18,11 +18,11 @@ enum step {
 	/* the caller */
 	STEP_LIMITS,   /* the cgroup's limits */
 	STEP_TREES,    /* detached copies of layers and binds */
-	STEP_DEVICES,  /* a detached /dev */
 	STEP_PREMOUNT, /* older kernels: the root is mounted outside of the user namespace */
 	STEP_NETWORK,  /* into a network namespace made ahead */
 	STEP_CLONE,    /* the process, in its namespaces */
 	STEP_MAPS,     /* its ids */
+	STEP_DEVICES,  /* a detached /dev */
 	/* the sandbox's init */
 	STEP_JOIN,     /* into the cgroup; cgroup namespace */
 	STEP_LOOPBACK, /* lo up */

@@ -232,7 +232,7 @@ def test_print_plan(run):
     if "premount" in steps:  # Linux below 6.6
         steps.remove("premount")
         steps[steps.index("root"):steps.index("root") + 1] = ["scratch", "root", "usr"]
-    assert steps == ["limits", "trees", "devices", "clone", "maps", "join", "loopback", "hostname",
+    assert steps == ["limits", "trees", "clone", "maps", "devices", "join", "loopback", "hostname",
                      "identity", "scratch", "root", "usr", "tmp", "bind", "dev", "proc", "mask",
                      "quotas", "pivot", "session", "caps", "filter", "fork", "stdio", "workdir",
                      "user", "exec"]
