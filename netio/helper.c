@@ -27,7 +27,7 @@ enum { LIFT_FROM = 10 };
 struct helper {
 	struct loop *loop;
 	pid_t pid;
-	bool ended, cancelled;
+	bool ended;
 	int status;
 	int fd; /* what it writes */
 	struct loop_fd *watch;
@@ -55,8 +55,7 @@ finish_if_over(struct helper *h)
 	while (h->text.len && h->text.data[h->text.len - 1] == '\n')
 		h->text.len--;
 	buf_terminate(&h->text);
-	if (!h->cancelled)
-		h->fn(h->arg, h->status, h->text.data ? h->text.data : "");
+	h->fn(h->arg, h->status, h->text.data ? h->text.data : "");
 	helper_free(h);
 }
 
@@ -210,9 +209,11 @@ helper_start(struct loop *l, const struct helper_task *task, helper_fn fn, void 
 void
 helper_cancel(struct helper *h)
 {
-	h->cancelled = true;
-	if (!h->ended)
+	if (!h->ended) {
 		kill(h->pid, SIGKILL);
+		loop_child_unheard(h->loop, h->pid);
+	}
+	helper_free(h);
 }
 
 static int

@@ -439,7 +439,8 @@ child_ended(void *arg, uint32_t events)
 		return; /* not yet */
 	}
 	child_forget(child);
-	ended.fn(ended.arg, ended.pid, info.si_code, info.si_status);
+	if (ended.fn)
+		ended.fn(ended.arg, ended.pid, info.si_code, info.si_status);
 }
 
 int
@@ -464,6 +465,16 @@ loop_child(struct loop *l, pid_t pid, loop_child_fn fn, void *arg, struct err *e
 	}
 	LIST_INSERT_HEAD(&l->children, child, link);
 	return 0;
+}
+
+void
+loop_child_unheard(struct loop *l, pid_t pid)
+{
+	struct loop_child_watch *child;
+
+	LIST_FOREACH(child, &l->children, link)
+		if (child->pid == pid)
+			child->fn = NULL;
 }
 
 /* ---- Hooks and deferred calls ---- */

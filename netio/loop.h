@@ -53,6 +53,8 @@ int loop_signal(struct loop *l, int signo, loop_signal_fn fn, void *arg, struct 
  * 0 and 0 when somebody else reaped it), reaped; then removed by itself. */
 typedef void (*loop_child_fn)(void *arg, pid_t pid, int code, int status);
 int loop_child(struct loop *l, pid_t pid, loop_child_fn fn, void *arg, struct err *e);
+/* fn is not called any more; the child's end is waited for, and it is reaped, all the same. */
+void loop_child_unheard(struct loop *l, pid_t pid);
 
 /*
  * Before every wait.  The hook does what it can without waiting and returns how long the

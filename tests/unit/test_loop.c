@@ -303,6 +303,29 @@ test_children(void **state)
 	assert_int_equal(e.errnum, ESRCH);
 }
 
+static void
+test_a_child_unheard(void **state)
+{
+	pid_t first = fork(), second;
+
+	(void)state;
+	if (!first)
+		_exit(0);
+	second = fork();
+	if (!second)
+		_exit(0);
+	ended_count = 1;
+	ended_pid[0] = 0;
+	assert_int_equal(loop_child(l, first, on_child, (void *)0, &e), 0);
+	loop_child_unheard(l, first);
+	assert_int_equal(waitid(P_PID, (id_t)first, &(siginfo_t){0}, WEXITED | WNOWAIT), 0);
+	assert_int_equal(loop_child(l, second, on_child, (void *)1, &e), 0);
+	assert_int_equal(loop_run(l, &e), 0);
+	assert_int_equal(ended_pid[0], 0);
+	assert_int_equal(ended_pid[1], second);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+}
+
 /* ---- Hooks and deferred calls ---- */
 
 static struct loop_hook *hook_a, *hook_b;
@@ -428,6 +451,7 @@ main(void)
 		T(test_fd_errors),
 		T(test_signals),
 		T(test_children),
+		T(test_a_child_unheard),
 		T(test_hook_wakes_hook),
 		T(test_hook_removed_by_hook),
 		T(test_hook_bounds_wait),
