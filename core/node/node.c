@@ -26,6 +26,7 @@
 struct job {
 	struct node *node;
 	struct lease lease;
+	struct id event; /* zero: a build */
 	enum job_kind kind;
 	struct function_version version; /* builds: goes back with the result */
 	struct driver_run *run;
@@ -170,6 +171,8 @@ run_job(struct node *n, struct message *m, const void *payload, size_t len)
 	j->node = n;
 	j->lease = m->lease;
 	j->kind = m->kind;
+	if (m->kind == JOB_EVENT)
+		j->event = m->event.id;
 	j->run = n->c.driver->ops->start(n->c.driver, m, payload, len, on_done, j, &e);
 	if (!j->run) {
 		job_free(j);
@@ -257,11 +260,14 @@ on_fill(void *arg, struct message *m)
 	m->granted = n->received + free_slots(n);
 	m->memory_free_mib = n->c.driver->ops->memory_free_mib(n->c.driver);
 	m->leases = calloc(n->running + spool_count(n->spool) + 1, sizeof *m->leases);
-	if (!m->leases)
+	m->lease_events = calloc(n->running + spool_count(n->spool) + 1, sizeof *m->lease_events);
+	if (!m->leases || !m->lease_events)
 		return;
-	LIST_FOREACH (j, &n->jobs, link)
+	LIST_FOREACH (j, &n->jobs, link) {
+		m->lease_events[m->lease_count] = j->event;
 		m->leases[m->lease_count++] = j->lease;
-	spool_leases(n->spool, m->leases + m->lease_count);
+	}
+	spool_leases(n->spool, m->leases + m->lease_count, m->lease_events + m->lease_count);
 	m->lease_count += spool_count(n->spool);
 }
 

@@ -329,10 +329,12 @@ spool_is_full(const struct spool *s)
 }
 
 void
-spool_leases(const struct spool *s, struct lease *out)
+spool_leases(const struct spool *s, struct lease *leases, struct id *events)
 {
 	struct entry *x;
 
-	TAILQ_FOREACH (x, &s->entries, link)
-		*out++ = x->message.lease;
+	TAILQ_FOREACH (x, &s->entries, link) {
+		*leases++ = x->message.lease;
+		*events++ = x->message.event.id;
+	}
 }

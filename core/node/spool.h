@@ -44,7 +44,7 @@ void spool_resend(struct spool *s);
 
 size_t spool_count(const struct spool *s);
 bool spool_is_full(const struct spool *s);
-/* The leases, to out[0..spool_count()). */
-void spool_leases(const struct spool *s, struct lease *out);
+/* The leases and their events (zero: a build), to [0..spool_count()) of each. */
+void spool_leases(const struct spool *s, struct lease *leases, struct id *events);
 
 #endif

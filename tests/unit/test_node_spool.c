@@ -137,6 +137,7 @@ static void
 beyond_its_memory_it_uses_files(void **state)
 {
 	struct lease leases[MANY], l = { 1, 0 };
+	struct id events[MANY];
 
 	(void)state;
 	assert_int_equal(files(), 0); /* that of an earlier process is gone */
@@ -145,7 +146,7 @@ beyond_its_memory_it_uses_files(void **state)
 	assert_int_equal(spool_count(t.spool), MANY);
 	assert_int_equal(files(), MANY - 10); /* 10 fit in 64 MiB */
 	assert_false(spool_is_full(t.spool));
-	spool_leases(t.spool, leases);
+	spool_leases(t.spool, leases, events);
 	for (uint64_t n = 1; n <= MANY; n++)
 		assert_int_equal(t.sent[n], 1);
 	spool_resend(t.spool);
