@@ -157,7 +157,6 @@ class Platform:
         self.log_path = self.dir / "log"
         self.process = self.url = self.token = None
         self.namespaces = set()
-        self.mounts = read_bytes("/proc/self/mountinfo").count(b"\n")
         self.files = temporary_files()
         self.mark = b"SYSTEM_TEST=" + uuid.uuid4().hex.encode()
         self.descriptors = len(os.listdir("/proc/self/fd"))
@@ -217,7 +216,6 @@ class Platform:
     def gate(self):
         assert not self.everything()
         assert not self.mounted(), "mounts are left"
-        assert read_bytes("/proc/self/mountinfo").count(b"\n") == self.mounts
         assert temporary_files() <= self.files
         assert not list(self.temporary.iterdir())
         assert not list((self.state / "node/tmp").iterdir())
@@ -283,9 +281,9 @@ class Platform:
         return [p for p in inside if number_of(p, "PPid") not in inside]
 
     def mounted(self):
-        """Processes (of the machine) whose mounts name the state directory."""
-        mark = str(self.state).encode()
-        return [p for p in pids() if mark in read_bytes(f"/proc/{p}/mountinfo")]
+        """Processes (of the machine) whose mounts name the state directory or the instance."""
+        marks = str(self.state).encode(), self.instance.encode()
+        return [p for p in pids() if any(m in read_bytes(f"/proc/{p}/mountinfo") for m in marks)]
 
     def note_namespaces(self):
         own = network_namespaces(os.getpid())

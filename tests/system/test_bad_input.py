@@ -66,9 +66,13 @@ def test_links_and_doubles_in_a_zip(platform):
     refused(platform, {"name": "double"}, out.getvalue(), ["main.py"])
 
 
-def test_bombs(platform):
+def test_a_bomb(platform):
     refused(platform, {"name": "bomb"}, make_zip({"main.py": GOOD, "zeros": b"\0" * (64 << 20)}),
             ["zeros"])
+
+
+@pytest.mark.slow
+def test_a_bomb_of_names(platform):
     refused(platform, {"name": "many"},
             make_zip({"main.py": GOOD, **{f"d/{n}": "" for n in range(70000)}}))
 

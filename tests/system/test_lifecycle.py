@@ -2,6 +2,8 @@
 import re
 import threading
 
+import pytest
+
 from conftest import END_STATES, make_zip, wait_for
 
 RECORD = {
@@ -158,6 +160,7 @@ def test_delete_with_events_in_the_queue(platform):
     assert set(states) <= {"succeeded", "cancelled"} and "cancelled" in states, states
 
 
+@pytest.mark.slow
 def test_events_wait_for_the_first_version(platform):
     """async ones queue, wait_for_response ones wait."""
     source = make_zip({"main.py": "import six\ndef main(payload=None):\n    return payload\n",
@@ -172,6 +175,7 @@ def test_events_wait_for_the_first_version(platform):
     assert platform.ended(early, 90)["response"] == 1
 
 
+@pytest.mark.slow
 def test_a_limit_of_one_at_a_time(platform):
     name = platform.create(ANSWER % (0.2, 1), limit=1)
     events = [platform.send(name) for _ in range(5)]

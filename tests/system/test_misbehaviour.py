@@ -72,6 +72,7 @@ def test_never_returns(platform, source):
     nothing_runs(platform)
 
 
+@pytest.mark.slow
 def test_forks_until_it_may_not(platform):
     name = platform.wait_function("fork_bomb", pids=16, timeout=20)
     r = platform.call(name, "return")
@@ -152,6 +153,7 @@ def main(payload=None):
     assert platform.processes(root=True)
 
 
+@pytest.mark.slow
 def test_takes_no_more_cpu_than_it_may(platform):
     name = platform.wait_function("spinner", cpus=0.2, timeout=20)
     r = platform.call(name, 1.5)
@@ -181,6 +183,7 @@ def test_attempts_and_their_pauses(platform):
     assert record["error"]["type"] == "RuntimeError"
 
 
+@pytest.mark.slow
 def test_an_event_waits_for_its_retry(platform):
     name = platform.create("fails_sometimes", retries=3)
     event = platform.send(name, 3)

@@ -222,6 +222,7 @@ def test_many_on_one_connection(platform, echo):
             assert (r.status_code, r.json()) == (200, n)
 
 
+@pytest.mark.slow
 def test_a_caller_that_leaves(platform, serves):
     """Its event is run, ended and recorded all the same."""
     name = platform.wait_function("sleeper")
