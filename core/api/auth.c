@@ -279,7 +279,7 @@ static void
 on_tokens(void *arg, const struct store_answer *a, const struct err *e)
 {
 	struct call *c = arg;
-	struct json *list, *answer;
+	struct json *list;
 
 	if (e) {
 		call_error(c, e);
@@ -296,10 +296,7 @@ on_tokens(void *arg, const struct store_answer *a, const struct err *e)
 		else
 			json_free(j);
 	}
-	answer = json_object();
-	json_put(answer, "items", list);
-	json_put_str(answer, "next", a->next);
-	call_json(c, 200, answer);
+	call_items(c, list, a->next);
 	call_release(c);
 }
 

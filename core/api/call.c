@@ -134,6 +134,16 @@ call_json(struct call *c, int status, struct json *j)
 }
 
 void
+call_items(struct call *c, struct json *items, const char *next)
+{
+	struct json *j = json_object();
+
+	json_put(j, "items", items);
+	json_put_str(j, "next", next);
+	call_json(c, 200, j);
+}
+
+void
 call_status(struct call *c, int status)
 {
 	struct http_reply reply = { .status = status };

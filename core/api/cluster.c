@@ -111,22 +111,12 @@ cluster_status(struct call *c)
 	store_event_counts(c->api->config.store, c->project, on_counts, c);
 }
 
-static void
-answer_list(struct call *c, struct json *items)
-{
-	struct json *j = json_object();
-
-	json_put(j, "items", items);
-	json_put_str(j, "next", NULL);
-	call_json(c, 200, j);
-}
-
 void
 cluster_nodes(struct call *c)
 {
 	struct scheduler *s = c->api->config.scheduler;
 
-	answer_list(c, s ? scheduler_node_list(s) : json_array());
+	call_items(c, s ? scheduler_node_list(s) : json_array(), NULL);
 }
 
 void
@@ -134,7 +124,7 @@ cluster_runtimes(struct call *c)
 {
 	struct scheduler *s = c->api->config.scheduler;
 
-	answer_list(c, s ? scheduler_runtime_list(s) : json_array());
+	call_items(c, s ? scheduler_runtime_list(s) : json_array(), NULL);
 }
 
 /* ---- for nodes ---- */

@@ -41,7 +41,7 @@ static void
 on_events(void *arg, const struct store_answer *a, const struct err *e)
 {
 	struct call *c = arg;
-	struct json *list, *answer;
+	struct json *list;
 
 	if (e) {
 		call_error(c, e);
@@ -51,10 +51,7 @@ on_events(void *arg, const struct store_answer *a, const struct err *e)
 	list = json_array();
 	for (size_t i = 0; i < a->event_count; i++)
 		json_add(list, event_record(&a->events[i], NULL, 0));
-	answer = json_object();
-	json_put(answer, "items", list);
-	json_put_str(answer, "next", a->next);
-	call_json(c, 200, answer);
+	call_items(c, list, a->next);
 	call_release(c);
 }
 
@@ -304,7 +301,7 @@ static void
 on_logs(void *arg, const struct store_answer *a, const struct err *e)
 {
 	struct call *c = arg;
-	struct json *list, *answer;
+	struct json *list;
 	const char *p, *end;
 
 	if (e) {
@@ -324,10 +321,7 @@ on_logs(void *arg, const struct store_answer *a, const struct err *e)
 			json_add(list, line);
 		p += len + 1;
 	}
-	answer = json_object();
-	json_put(answer, "items", list);
-	json_put_str(answer, "next", NULL);
-	call_json(c, 200, answer);
+	call_items(c, list, NULL);
 	call_release(c);
 }
 

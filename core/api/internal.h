@@ -4,7 +4,8 @@
  *   api.c        life, routes, what comes back from the scheduler
  *   call.c       one request: its context, its answers
  *   auth.c       tokens: who is asking
- *   functions.c  create, show, list, update, delete
+ *   functions.c  show, list, delete, and the cache
+ *   change.c     create, update
  *   package.c    from an uploaded zip to a checked, stored package
  *   invoke.c     the webhook: a request becomes an event
  *   events.c     events, their answers and logs
@@ -107,6 +108,8 @@ void call_json(struct call *c, int status, struct json *j); /* frees j */
 /* fields: to a NULL name; NULL: none. */
 void call_json_fields(struct call *c, int status, struct json *j, const struct http_field *fields);
 void call_json_at(struct call *c, int status, struct json *j, const char *location);
+/* A list's answer: takes items over. */
+void call_items(struct call *c, struct json *items, const char *next);
 void call_status(struct call *c, int status);
 /* problem+json; type is one of CONTRACT.md's. */
 void call_problem(struct call *c, int status, const char *type, const char *fmt, ...)
@@ -128,7 +131,7 @@ void tokens_create(struct call *c);
 void tokens_list(struct call *c);
 void tokens_delete(struct call *c);
 
-/* ---- functions.c ---- */
+/* ---- functions.c, change.c ---- */
 typedef void (*function_fn)(struct call *c, const struct function *f);
 /* The function that ref (name or id) names in c's project, from the cache or the store;
  * answers 404 itself.  max_age: 0 for what must be fresh. */

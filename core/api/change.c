@@ -1,0 +1,363 @@
+/*
+ * Create and update of a function: one path, since an update is a create over what there is.
+ *
+ *   read the request ─► settings ─► package checked and stored ─► version ─► function ─► build
+ *
+ * The version is written before the function, so that a function never points at one that
+ * is not there; the function's write decides: its name must be free (create), or its
+ * revision still the one that was read (update).
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "core/api/internal.h"
+#include "core/base/clock.h"
+#include "core/base/err.h"
+#include "core/base/json.h"
+#include "core/base/log.h"
+#include "core/scheduler/scheduler.h"
+
+struct change {
+	bool update;
+	struct json *metadata;
+	const void *zip; /* into the request's body */
+	size_t zip_len;
+	struct function f; /* as it will be */
+	uint64_t rev;      /* update: of the document that we read */
+	bool needs_version;
+	struct function_version version;
+	unsigned tries;
+};
+enum { VERSION_TRIES = 8 };
+
+static void
+drop_change(void *data)
+{
+	struct change *g = data;
+
+	json_free(g->metadata);
+	function_clear(&g->f);
+	function_version_clear(&g->version);
+	free(g);
+}
+
+static int
+read_metadata(struct change *g, const void *text, size_t len, struct err *e)
+{
+	if (len > FUNCTION_METADATA_MAX_BYTES)
+		return err_set(e, ERR_INPUT, "metadata: %zu bytes, at most %d are allowed", len,
+			       FUNCTION_METADATA_MAX_BYTES);
+	g->metadata = json_parse(text, len, e);
+	return g->metadata ? 0 : err_wrap(e, "metadata");
+}
+
+static int
+read_parts(struct change *g, const char *type, const void *body, size_t len, struct err *e)
+{
+	struct http_part parts[HTTP_PARTS_MAX];
+	int n = http_multipart(type, body, len, parts, e), rc = 0;
+
+	if (n < 0)
+		return -1;
+	for (int i = 0; rc == 0 && i < n; i++) {
+		if (!strcmp(parts[i].name, "metadata") && !g->metadata) {
+			rc = read_metadata(g, parts[i].data, parts[i].len, e);
+		} else if (!strcmp(parts[i].name, "zip_file") && !g->zip) {
+			g->zip = parts[i].data;
+			g->zip_len = parts[i].len;
+		} else {
+			rc = err_set(e, ERR_INPUT, "part '%.80s': unknown, or given twice", parts[i].name);
+		}
+	}
+	http_multipart_free(parts, n);
+	return rc;
+}
+
+static struct change *
+read_change(struct call *c, bool update, struct err *e)
+{
+	const char *type = http_header(c->request, "Content-Type");
+	struct change *g = calloc(1, sizeof *g);
+	size_t len;
+	const void *body = http_body(c->request, &len);
+	int rc;
+
+	if (!g) {
+		err_set(e, ERR_AGAIN, "out of memory");
+		return NULL;
+	}
+	g->update = update;
+	if (type && !strncasecmp(type, "multipart/form-data", 19))
+		rc = read_parts(g, type, body, len, e);
+	else if (update)
+		rc = read_metadata(g, body, len, e);
+	else
+		rc = err_set(e, ERR_INPUT, "the body must be multipart/form-data with zip_file and metadata");
+	if (rc == 0 && g->zip_len > FUNCTION_PACKAGE_MAX_BYTES)
+		rc = err_set(e, ERR_INPUT, "zip_file: %zu bytes, at most %d are allowed", g->zip_len,
+			     FUNCTION_PACKAGE_MAX_BYTES);
+	if (rc == 0 && !update && !g->zip)
+		rc = err_set(e, ERR_INPUT, "part 'zip_file': missing");
+	if (rc == 0 && !g->metadata && !(g->metadata = update ? json_object() : NULL))
+		rc = err_set(e, ERR_INPUT, "part 'metadata': missing");
+	if (rc) {
+		drop_change(g);
+		return NULL;
+	}
+	return g;
+}
+
+static int
+check_runtime(struct api *a, const struct json *settings, struct err *e)
+{
+	const char *runtime = json_str(settings, "runtime");
+	struct scheduler *s = a->config.scheduler;
+
+	if (!s || scheduler_nodes_alive(s) == 0 || scheduler_has_runtime(s, runtime))
+		return 0;
+	return err_set(e, ERR_INPUT, "field 'runtime': '%.60s' is not one that a node offers (see runtime-list)",
+		       runtime);
+}
+
+static void
+on_function_stored(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct call *c = arg;
+	struct change *g = c->data;
+	struct message m = { .type = MSG_BUILD, .version = g->version };
+	struct err lost;
+	char id[ID_TEXT_MAX], location[64];
+
+	(void)a;
+	function_cache_drop(c->api, &g->f.id);
+	if (e && e->cls == ERR_CONFLICT) {
+		char version_id[VERSION_ID_MAX];
+
+		function_version_id(&g->f.id, g->version.version, version_id);
+		if (g->needs_version) /* nobody knows of it */
+			store_doc_delete(c->api->config.store, STORE_VERSION, version_id, NULL, NULL);
+		call_problem(c, 409, "conflict",
+			     g->update ? "the function was changed meanwhile: try again"
+				       : "a function called '%s' exists already in this project",
+			     g->f.name);
+	} else if (e) {
+		call_error(c, e);
+	} else {
+		/* A lost hint is found again at the scheduler's next start; in one process none is. */
+		if (g->needs_version && api_send(c->api, &m, NULL, 0, &lost))
+			log_err("a build could not be announced", &lost);
+		id_format(&g->f.id, id);
+		snprintf(location, sizeof location, "/v1/functions/%s", id);
+		call_json_at(c, g->update ? 200 : 201, function_record(&g->f), location);
+	}
+	call_release(c);
+}
+
+static void
+store_function(struct call *c)
+{
+	struct change *g = c->data;
+	char id[ID_TEXT_MAX];
+	struct store_doc doc = { .kind = STORE_FUNCTION, .id = id, .project = c->project,
+				 .name = g->f.name, .rev = g->rev };
+	struct json *j = function_encode(&g->f);
+	char *text = json_print(j);
+
+	json_free(j);
+	id_format(&g->f.id, id);
+	doc.json = text;
+	call_hold(c);
+	if (g->update)
+		store_doc_update(c->api->config.store, &doc, on_function_stored, c);
+	else
+		store_doc_create(c->api->config.store, &doc, on_function_stored, c);
+	free(text);
+}
+
+static void store_change(struct call *c);
+
+static void
+on_version_stored(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct call *c = arg;
+	struct change *g = c->data;
+
+	(void)a;
+	/* Somebody else's update, or what one left that did not end: the next number. */
+	if (e && e->cls == ERR_CONFLICT && ++g->tries < VERSION_TRIES)
+		store_change(c);
+	else if (e)
+		call_error(c, e);
+	else
+		store_function(c);
+	call_release(c);
+}
+
+/* The version first: a function never points at one that is not there. */
+static void
+store_change(struct call *c)
+{
+	struct change *g = c->data;
+	char id[VERSION_ID_MAX], parent[ID_TEXT_MAX];
+	struct store_doc doc = { .kind = STORE_VERSION, .id = id, .project = c->project, .parent = parent };
+	struct json *j;
+	struct err e;
+	char *text;
+
+	g->f.updated_us = clock_real_us();
+	if (!g->needs_version) {
+		store_function(c);
+		return;
+	}
+	g->f.latest++;
+	g->f.state = VERSION_BUILDING;
+	free(g->f.state_reason);
+	g->f.state_reason = NULL;
+	function_version_clear(&g->version);
+	if (function_version_from_settings(g->f.settings, &g->f.id, c->project, g->f.latest,
+					   g->f.package_digest, &g->version, &e)) {
+		call_error(c, &e);
+		return;
+	}
+	function_version_id(&g->f.id, g->f.latest, id);
+	id_format(&g->f.id, parent);
+	j = function_version_encode(&g->version);
+	text = json_print(j);
+	json_free(j);
+	doc.json = text;
+	call_hold(c);
+	store_doc_create(c->api->config.store, &doc, on_version_stored, c);
+	free(text);
+}
+
+static void
+on_package(void *arg, const struct package_info *p, const struct err *e)
+{
+	struct call *c = arg;
+	struct change *g = c->data;
+
+	if (e) {
+		call_error(c, e);
+	} else {
+		memcpy(g->f.package_digest, p->digest, sizeof g->f.package_digest);
+		g->f.package_bytes = p->bytes;
+		g->needs_version = true;
+		store_change(c);
+	}
+	call_release(c);
+}
+
+static void
+check_package(struct call *c)
+{
+	struct change *g = c->data;
+
+	if (!g->zip) {
+		store_change(c);
+		return;
+	}
+	call_hold(c);
+	package_store(c->api, g->zip, g->zip_len, on_package, c);
+}
+
+/* Early, so that a taken name costs no check of a package; doc_create decides. */
+static void
+on_name(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct call *c = arg;
+	struct change *g = c->data;
+
+	(void)a;
+	if (!e)
+		call_problem(c, 409, "conflict", "a function called '%s' exists already in this project",
+			     g->f.name);
+	else if (e->cls != ERR_NOT_FOUND)
+		call_error(c, e);
+	else if (c->request)
+		check_package(c);
+	call_release(c);
+}
+
+void
+functions_create(struct call *c)
+{
+	struct change *g;
+	struct err e;
+
+	g = read_change(c, false, &e);
+	if (!g) {
+		call_error(c, &e);
+		return;
+	}
+	c->data = g;
+	c->drop = drop_change;
+	g->f.settings = function_settings_new(g->metadata, &e);
+	if (!g->f.settings || check_runtime(c->api, g->f.settings, &e)) {
+		call_error(c, &e);
+		return;
+	}
+	function_settle(&g->f);
+	g->f.id = id_new();
+	g->f.created_us = clock_real_us();
+	memcpy(g->f.project_id, c->project, sizeof g->f.project_id);
+	memcpy(g->f.user_id, c->user, sizeof g->f.user_id);
+	g->needs_version = true;
+	call_hold(c);
+	store_doc_find(c->api->config.store, STORE_FUNCTION, c->project, g->f.name, on_name, c);
+}
+
+static void
+on_document(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct call *c = arg;
+	struct change *g = c->data;
+	struct json *settings;
+	struct err bad;
+
+	if (e) {
+		call_error(c, e);
+	} else if (function_decode(a->docs[0].json, strlen(a->docs[0].json), &g->f, &bad)) {
+		call_error(c, &bad);
+	} else if (!(settings = function_settings_update(g->f.settings, g->metadata, &bad)) ||
+		   check_runtime(c->api, settings, &bad)) {
+		json_free(settings);
+		call_error(c, &bad);
+	} else {
+		g->rev = a->docs[0].rev;
+		g->needs_version = function_settings_need_version(g->f.settings, settings);
+		json_free(g->f.settings);
+		g->f.settings = settings;
+		function_settle(&g->f);
+		if (c->request)
+			check_package(c);
+	}
+	call_release(c);
+}
+
+static void
+update(struct call *c, const struct function *f)
+{
+	char id[ID_TEXT_MAX];
+
+	id_format(&f->id, id);
+	call_hold(c);
+	store_doc_get(c->api->config.store, STORE_FUNCTION, id, on_document, c);
+}
+
+void
+functions_update(struct call *c)
+{
+	struct change *g;
+	struct err e;
+
+	g = read_change(c, true, &e);
+	if (!g) {
+		call_error(c, &e);
+		return;
+	}
+	c->data = g;
+	c->drop = drop_change;
+	function_get(c, c->param, true, update);
+}
