@@ -60,6 +60,8 @@ struct scheduler {
 	int fetching; /* recovery: store requests on the way */
 	struct mq_socket *events, *dispatch, *collect;
 	struct loop_timer *tick, *sweep;
+	uint64_t ticked_ns;  /* clock_mono_ns of the last tick; 0: none yet */
+	uint64_t paused_ns;  /* that scheduler_now leaves out */
 	struct id sweep_after;
 	bool sweeping;
 	struct reply_peer peers[REPLY_PEERS_MAX];
@@ -85,6 +87,7 @@ struct sched_job *step_job(struct step *step, struct scheduler **s);
 struct work *work_new(struct scheduler *s);
 void work_free(struct scheduler *s, struct work *w);
 void scheduler_pump(struct scheduler *s);
+/* The rules' clock: monotonic time without the pauses of this process. */
 uint64_t scheduler_now(const struct scheduler *s);
 /* Between two times of clocks that may differ or step: nought at least, and what fits. */
 uint32_t scheduler_span_us(int64_t from_us, int64_t to_us);

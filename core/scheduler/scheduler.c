@@ -14,15 +14,14 @@
 
 enum { HEARTBEAT_MS = 1000, LEASE_MS = 15000, ACCEPT_MS = 2000, SILENCE_MS = 3500, ADOPT_MS = 2500,
        PATIENCE_MS = 5000 };
-enum { TICK_MS = 100, IDLE_TICK_MS = 1000, SWEEP_MS = 2000 };
+enum { TICK_MS = 100, IDLE_TICK_MS = 1000, PAUSE_MS = 3000, SWEEP_MS = 2000 };
 
 /* ---- small things that all files use ---- */
 
 uint64_t
 scheduler_now(const struct scheduler *s)
 {
-	(void)s;
-	return clock_mono_ns();
+	return clock_mono_ns() - s->paused_ns;
 }
 
 uint32_t
@@ -380,12 +379,32 @@ scheduler_pump(struct scheduler *s)
 	s->pumping = false;
 }
 
+/*
+ * A tick that comes much too late tells that this process stood still (a suspended machine,
+ * a frozen cgroup, a disk that hung).  Nodes spoke meanwhile, and what they said is still to
+ * be read: time that we slept through counts against nobody's lease.
+ */
+static void
+note_pause(struct scheduler *s)
+{
+	uint64_t now = clock_mono_ns(), late = now - s->ticked_ns;
+	char ms[24];
+
+	if (s->ticked_ns && late > PAUSE_MS * NS_PER_MS) {
+		s->paused_ns += late - IDLE_TICK_MS * NS_PER_MS;
+		snprintf(ms, sizeof ms, "%llu", (unsigned long long)(late / NS_PER_MS));
+		log_warning("this process stood still", "ms", ms, NULL);
+	}
+	s->ticked_ns = now;
+}
+
 static void
 on_tick(void *arg)
 {
 	struct scheduler *s = arg;
 	bool idle;
 
+	note_pause(s);
 	sched_tick(s->sched, scheduler_now(s), scheduler_lost, s);
 	scheduler_pump(s);
 	idle = !sched_queued_total(s->sched) && !sched_running_total(s->sched);
