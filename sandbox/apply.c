@@ -157,7 +157,6 @@ step_caps(struct child *c, unsigned index, struct err *e)
 int
 step_filter(struct child *c, unsigned index, struct err *e)
 {
-	(void)c;
 	(void)index;
-	return seccomp_install(e);
+	return c->spec->no_unix ? seccomp_install_network(e) : seccomp_install(e);
 }

@@ -85,7 +85,7 @@ step_mask(struct child *c, unsigned index, struct err *e)
 {
 	static const char *const covered[] = {
 		"acpi", "asound", "interrupts", "kallsyms", "key-users",
-		"keys", "latency_stats", "sched_debug", "scsi",
+		"keys", "latency_stats", "locks", "sched_debug", "scsi",
 	};
 	static const char *const readonly[] = { "sys" };
 

@@ -82,6 +82,7 @@ struct sandbox_spec {
 	int channel;       /* becomes 3; -1: none */
 
 	enum sandbox_network network;
+	bool no_unix;   /* no unix sockets: what listens on an abstract name is out of reach */
 	int netns;      /* a namespace made ahead to be used, or -1: make one */
 	int netns_home; /* the caller's own, to return to; with netns only */
 	int devices;    /* a /dev made ahead (devices_make), or -1 */

@@ -18,8 +18,9 @@ struct err;
  * Async-signal-safe but for the text of an error.
  */
 int seccomp_install(struct err *e);
-/* The same for a sandbox that uses the host's network: it may also ask for addresses and
- * routes (NETLINK_ROUTE). */
+/* The same for code of others in the host's network: it may also ask for addresses and routes
+ * (NETLINK_ROUTE), and gets no unix sockets but pairs, since abstract names are the network
+ * namespace's. */
 int seccomp_install_network(struct err *e);
 
 /* The number of BPF instructions of seccomp_install's, for reports. */

@@ -54,8 +54,8 @@ struct seccomp_policy {
 	const struct seccomp_rule *rules;
 };
 
-/* "default" and "network"; the latter adds NETLINK_ROUTE, for sandboxes that use the
- * host's network, and is otherwise the same. */
+/* "default" and "network", for a build, which uses the host's network: it adds NETLINK_ROUTE,
+ * takes AF_UNIX away but for pairs, and is otherwise the same. */
 enum { SECCOMP_VARIANTS = 2 };
 extern const struct seccomp_policy seccomp_policies[SECCOMP_VARIANTS];
 

@@ -114,6 +114,7 @@ fill_build(struct spawner_state *s, struct wire_request *r, struct sandbox_spec 
 	}
 	_Static_assert((int)BUILD_ENV_BINDS <= (int)SANDBOX_BINDS_MAX, "all of them fit");
 	spec->network = SANDBOX_NET_HOST;
+	spec->no_unix = true;
 	spec->netns = s->in->host_netns;
 }
 

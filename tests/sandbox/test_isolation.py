@@ -171,8 +171,9 @@ def test_proc_hides_other_processes(run):
 
 
 def test_proc_is_masked(run):
-    """P02: of those files that this kernel has."""
-    names = [n for n in ("keys", "key-users", "kallsyms", "interrupts", "sched_debug", "latency_stats")
+    """P02: of those files that this kernel has.  locks shows OFD locks of all sandboxes."""
+    names = [n for n in ("keys", "key-users", "kallsyms", "interrupts", "locks", "sched_debug",
+                         "latency_stats")
              if os.path.exists("/proc/" + n)]
     assert {"keys", "interrupts"} <= set(names) and open("/proc/interrupts").read(1)
     r = run.sh("cd /proc; for f in %s; do stat -c %%t.%%T $f; cat $f; done" % " ".join(names),

@@ -248,13 +248,15 @@ test_arguments(void **state)
 	try_all(probes, sizeof probes / sizeof *probes, DEFAULT);
 }
 
-/* What differs between the variants is AF_NETLINK, and nothing else. */
+/* What differs between the variants is AF_NETLINK and AF_UNIX, and nothing else. */
 static void
-try_sockets(enum filter filter, int netlink)
+try_sockets(enum filter filter, int netlink, int local)
 {
+	int pair[2];
 	const struct probe probes[] = {
-		{"unix", SYS_socket, WORKS, 0, {AF_UNIX, SOCK_STREAM, 0}},
-		{"unix seqpacket", SYS_socket, WORKS, 0, {AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC}},
+		{"unix", SYS_socket, local, 0, {AF_UNIX, SOCK_STREAM, 0}},
+		{"unix seqpacket", SYS_socket, local, 0, {AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC}},
+		{"unix pair", SYS_socketpair, WORKS, 0, {AF_UNIX, SOCK_STREAM, 0, PTR(pair)}},
 		{"tcp", SYS_socket, WORKS, 0, {AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0}},
 		{"udp", SYS_socket, WORKS, 0, {AF_INET, SOCK_DGRAM, IPPROTO_UDP}},
 		{"tcp over IPv6", SYS_socket, WORKS, 0, {AF_INET6, SOCK_STREAM, IPPROTO_TCP}},
@@ -292,8 +294,8 @@ static void
 test_sockets(void **state)
 {
 	(void)state;
-	try_sockets(DEFAULT, EAFNOSUPPORT);
-	try_sockets(NETWORK, WORKS);
+	try_sockets(DEFAULT, EAFNOSUPPORT, WORKS);
+	try_sockets(NETWORK, WORKS, EAFNOSUPPORT);
 }
 
 static int
