@@ -42,8 +42,8 @@ void api_free(struct api *a);
 void api_function_changed(void *api, const struct id *function);
 
 /*
- * Makes sure that a token with this secret exists (project and user "admin"), for the first
- * start.  done is called once, with NULL on success.
+ * Makes the token with this secret (project and user "admin") if it was never made: one that
+ * was deleted stays deleted.  secret stays until done is called, once, with NULL on success.
  */
 void api_first_token(struct store *store, const char *secret,
 		     void (*done)(void *arg, const struct err *e), void *arg);

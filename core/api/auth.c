@@ -174,20 +174,61 @@ create_token(struct store *store, struct json *record, const char *secret, store
 	free(text);
 }
 
+/*
+ * The first token is made once for a secret: a note of its hash stays when the token is
+ * deleted, or every start would bring a token back that was taken away.  The note is written
+ * after the token, so that a crash between the two cannot leave nobody with a token.
+ */
 struct first_token {
+	struct store *store;
 	void (*done)(void *arg, const struct err *e);
 	void *arg;
+	char note[sizeof "first-token." + SHA256_HEX_MAX];
+	const char *secret; /* the caller's */
 };
+
+static void
+first_token_done(struct first_token *f, const struct err *e)
+{
+	f->done(f->arg, e);
+	free(f);
+}
+
+static void
+on_first_noted(void *arg, const struct store_answer *a, const struct err *e)
+{
+	(void)a;
+	first_token_done(arg, e && e->cls == ERR_CONFLICT ? NULL : e);
+}
 
 static void
 on_first_token(void *arg, const struct store_answer *a, const struct err *e)
 {
 	struct first_token *f = arg;
+	struct store_doc doc = { .kind = STORE_META, .id = f->note, .project = "", .json = "{}" };
 
 	(void)a;
-	/* There since an earlier start. */
-	f->done(f->arg, e && e->cls == ERR_CONFLICT ? NULL : e);
-	free(f);
+	if (e && e->cls != ERR_CONFLICT) /* there since an earlier start */
+		first_token_done(f, e);
+	else
+		store_doc_create(f->store, &doc, on_first_noted, f);
+}
+
+static void
+on_first_looked(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct first_token *f = arg;
+	struct id id = id_new();
+	struct json *record;
+
+	(void)a;
+	if (!e || e->cls != ERR_NOT_FOUND) {
+		first_token_done(f, e);
+		return;
+	}
+	record = token_record(&id, "first", "made at the first start", "admin", "admin", clock_real_us());
+	create_token(f->store, record, f->secret, on_first_token, f);
+	json_free(record);
 }
 
 void
@@ -195,8 +236,7 @@ api_first_token(struct store *store, const char *secret, void (*done)(void *arg,
 		void *arg)
 {
 	struct first_token *f = malloc(sizeof *f);
-	struct id id = id_new();
-	struct json *record;
+	char hash[SHA256_HEX_MAX];
 	struct err e;
 
 	if (!f) {
@@ -204,11 +244,13 @@ api_first_token(struct store *store, const char *secret, void (*done)(void *arg,
 		done(arg, &e);
 		return;
 	}
+	f->store = store;
 	f->done = done;
 	f->arg = arg;
-	record = token_record(&id, "first", "made at the first start", "admin", "admin", clock_real_us());
-	create_token(store, record, secret, on_first_token, f);
-	json_free(record);
+	f->secret = secret;
+	sha256_hex(secret, strlen(secret), hash);
+	snprintf(f->note, sizeof f->note, "first-token.%s", hash);
+	store_doc_get(store, STORE_META, f->note, on_first_looked, f);
 }
 
 static void
@@ -328,21 +370,27 @@ on_tokens_to_delete(void *arg, const struct store_answer *a, const struct err *e
 {
 	struct call *c = arg;
 	char id[ID_TEXT_MAX] = "";
+	unsigned found = 0;
 
 	for (size_t i = 0; !e && i < a->doc_count; i++) {
 		struct json *j = json_parse(a->docs[i].json, strlen(a->docs[i].json), NULL);
 		const char *project = json_str(j, "project_id"), *name = json_str(j, "name");
 
 		if (project && name && !strcmp(project, c->project) &&
-		    (!strcmp(name, c->param) || !strcmp(a->docs[i].id, c->param)))
+		    (!strcmp(name, c->param) || !strcmp(a->docs[i].id, c->param))) {
 			snprintf(id, sizeof id, "%.36s", a->docs[i].id);
+			found++;
+		}
 		json_free(j);
 	}
 	if (e)
 		call_error(c, e);
-	else if (!*id)
+	else if (!found)
 		call_problem(c, 404, "not_found", "no token is called '%s'", c->param);
-	if (*id) {
+	else if (found > 1)
+		call_problem(c, 409, "conflict", "%u tokens are called '%s': name one by its id", found,
+			     c->param);
+	if (found == 1) {
 		call_hold(c);
 		store_doc_delete(c->api->config.store, STORE_TOKEN, id, on_token_deleted, c);
 	}

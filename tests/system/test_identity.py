@@ -19,7 +19,8 @@ PLACES = [("GET", "/v1/functions"), ("POST", "/v1/functions"), ("GET", "/v1/func
 
 @pytest.mark.parametrize("headers", [
     {}, {"X-Auth-Token": ""}, {"X-Auth-Token": "wrong"}, {"X-Auth-Token": "0" * 64},
-    {"X-Auth-Token": "x" * 8000}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp5"},
+    {"X-Auth-Token": "x" * 8000}, {"Authorization": "Bearer wrong"},
+    {"Authorization": "Basic eDp5"},
     {"X-Pratai-Join": "wrong"}], ids=str)
 def test_nothing_without_a_token(platform, headers):
     for method, path in PLACES:
@@ -51,8 +52,31 @@ def test_tokens(platform):
     assert r.code == 1 and "token" in r.err
     r = requests.get(platform.url + "/v1/functions", headers={"X-Auth-Token": secret}, timeout=10)
     platform.problem(r, 401, "unauthorized")
+    twins = [platform.ok("token-create", "twin", "-f", "json").json() for _ in range(2)]
+    r = platform.cli("token-delete", "twin")
+    assert r.code == 1 and "2 tokens are called 'twin'" in r.err
+    platform.ok("token-delete", *(t["token_id"] for t in twins))
     for body in (b"", b"[]", b"{}", b'{"name": 5}', b'{"name": "a/b"}', b'{"name": "a", "x": 1}'):
         platform.problem(platform.http("POST", "/v1/tokens", data=body), 400, "invalid_request")
+
+
+def test_a_deleted_first_token_stays_deleted(new_platform):
+    """Also over a restart; a new secret in its place makes a new token."""
+    p = new_platform.start()
+    second = p.ok("token-create", "second", "-f", "json").json()["token"]
+    first = p.token
+    p.ok("token-delete", "first")
+    p.problem(p.http("GET", "/v1/functions"), 401, "unauthorized")
+    p.end()
+    p.start()
+    assert p.token == first
+    p.problem(p.http("GET", "/v1/functions"), 401, "unauthorized")
+    r = p.http("GET", "/v1/tokens", headers={"X-Auth-Token": second})
+    assert [t["name"] for t in r.json()["items"]] == ["second"]
+    p.end()
+    (p.state / "token").unlink()
+    p.start()
+    assert p.token != first and p.get("/v1/functions")["items"] == []
 
 
 def test_no_secret_in_what_is_stored_or_said(platform):
