@@ -311,6 +311,8 @@ on_created(void *arg, const struct store_answer *a, const struct err *e)
 		if (e->cls == ERR_CONFLICT)
 			call_problem(c, 409, "conflict",
 				     "this Idempotency-Key was used with another payload");
+		else if (e->cls == ERR_INPUT) /* a key with control characters, say: trying again is vain */
+			call_error(c, e);
 		else
 			call_problem(c, 503, "store_unavailable", "the event was not accepted: %s", e->text);
 	} else if (!id_is_zero(&a->existing)) {

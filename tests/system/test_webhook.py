@@ -115,8 +115,9 @@ def test_an_idempotency_key(platform):
     platform.problem(platform.call(name, 2, headers=key), 409, "conflict")
     platform.ended(first)
     assert platform.send(name, 1, headers=key) == first
-    platform.problem(platform.call(name, 1, headers={"Idempotency-Key": "k" * 300}), 400,
-                     "invalid_request")
+    for bad in ("k" * 300, "a\tb"):
+        platform.problem(platform.call(name, 1, headers={"Idempotency-Key": bad}), 400,
+                         "invalid_request")
 
 
 def test_a_largest_payload(platform, show, serves):
