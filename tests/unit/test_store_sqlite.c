@@ -146,6 +146,19 @@ test_migrations(void **state)
 	sqlite3_close(handle);
 }
 
+static int
+number(sqlite3 *handle, const char *sql)
+{
+	sqlite3_stmt *st = NULL;
+	int n;
+
+	assert_int_equal(sqlite3_prepare_v2(handle, sql, -1, &st, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+	n = sqlite3_column_int(st, 0);
+	sqlite3_finalize(st);
+	return n;
+}
+
 static void
 test_version_1_is_brought_to_today(void **state)
 {
@@ -158,12 +171,50 @@ test_version_1_is_brought_to_today(void **state)
 	assert_int_equal(sqlite3_open(path, &handle), SQLITE_OK);
 	assert_int_equal(schema_migrate(handle, store_migrations, 1, &e), 0);
 	assert_int_equal(sqlite3_exec(handle, "INSERT INTO docs(kind, id, project, rev, json)"
-					      " VALUES(4, 'old', '', 1, '{}')", NULL, NULL, NULL),
+					      " VALUES(4, 'old', '', 1, '{}');"
+					      "INSERT INTO logs VALUES(7, 1, x'61'), (7, 2, x'62')",
+				      NULL, NULL, NULL),
 			 SQLITE_OK);
 	sqlite3_close(handle);
 	fixture_start(f);
 	assert_int_equal(DO(f, store_doc_get, STORE_META, "old"), ERR_NONE);
 	fixture_stop(f);
+	assert_int_equal(sqlite3_open(path, &handle), SQLITE_OK);
+	assert_int_equal(number(handle, "SELECT count(*) FROM logs WHERE n = 7 AND data IN (x'61', x'62')"),
+			 2);
+	sqlite3_close(handle);
+}
+
+static int
+pages_used(sqlite3 *handle)
+{
+	int hits, misses, most;
+
+	sqlite3_db_status(handle, SQLITE_DBSTATUS_CACHE_HIT, &hits, &most, 0);
+	sqlite3_db_status(handle, SQLITE_DBSTATUS_CACHE_MISS, &misses, &most, 0);
+	return hits + misses;
+}
+
+/* Finding a place among logs reads keys, not the logs: one of 16 MiB is 4096 pages. */
+static void
+test_large_logs_do_not_slow_others(void **state)
+{
+	sqlite3 *handle;
+	struct err e = {0};
+	int before;
+
+	(void)state;
+	assert_int_equal(sqlite3_open(":memory:", &handle), SQLITE_OK);
+	assert_int_equal(schema_migrate(handle, store_migrations, store_migration_count, &e), 0);
+	assert_int_equal(sqlite3_exec(handle, "INSERT INTO logs VALUES(1, 1, zeroblob(16777216)),"
+					      " (3, 1, zeroblob(16777216))", NULL, NULL, NULL),
+			 SQLITE_OK);
+	before = pages_used(handle);
+	assert_int_equal(sqlite3_exec(handle, "INSERT INTO logs VALUES(2, 1, x'61'), (4, 1, x'62')",
+				      NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(number(handle, "SELECT count(*) FROM logs WHERE n = 2"), 1);
+	assert_true(pages_used(handle) - before < 100);
+	sqlite3_close(handle);
 }
 
 static void
@@ -344,6 +395,7 @@ main(void)
 		TEST(test_files),
 		TEST(test_other_databases_are_refused),
 		TEST(test_migrations),
+		TEST(test_large_logs_do_not_slow_others),
 		TEST(test_version_1_is_brought_to_today),
 		TEST(test_interrupted_blobs_are_swept),
 		TEST(test_what_waits_is_bounded),
