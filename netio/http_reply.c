@@ -88,7 +88,9 @@ add_fields(struct http_request *r, const struct http_reply *reply)
 	if (reply->content_type && field_is_good("Content-Type", reply->content_type))
 		MHD_add_response_header(r->response, "Content-Type", reply->content_type);
 	for (const struct http_field *f = reply->fields; f && f->name; f++)
-		if (field_is_good(f->name, f->value))
+		/* One of a kind: with two, each reader of the answer chooses another one. */
+		if (!(reply->content_type && !strcasecmp(f->name, "Content-Type")) &&
+		    field_is_good(f->name, f->value))
 			MHD_add_response_header(r->response, f->name, f->value);
 	if (reply->close || r->server->stopping)
 		MHD_add_response_header(r->response, "Connection", "close");

@@ -175,11 +175,12 @@ reply_fields(struct http_request *r)
 		{"connection", "upgrade"},
 		{"X-Twice", "1"},
 		{"X-Twice", "2"},
+		{"content-type", "text/second"},
 		{NULL, NULL},
 	};
 
-	http_reply(r,
-		   &(struct http_reply){.status = 700, .fields = fields, .body = "ok", .len = 2});
+	http_reply(r, &(struct http_reply){.status = 700, .content_type = "text/first",
+					   .fields = fields, .body = "ok", .len = 2});
 }
 
 static inline void

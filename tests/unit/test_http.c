@@ -279,6 +279,8 @@ test_answer_fields(void **state)
 	assert_null(strstr(g.head, "X Bad"));
 	assert_null(strcasestr(g.head, "upgrade"));
 	assert_null(strcasestr(g.head, "Transfer-Encoding"));
+	assert_non_null(strstr(g.head, "Content-Type: text/first\r\n"));
+	assert_null(strstr(g.head, "text/second"));
 	got_free(&g);
 	close(fd);
 	expect("GET /twice HTTP/1.1\r\n" H "\r\n", 200, "once");
