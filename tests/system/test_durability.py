@@ -28,6 +28,9 @@ def main(payload, context):
 '''
 
 
+ONE_MOMENT = "import time\n\n\ndef main(payload):\n    time.sleep(0.4)\n    return payload\n"
+
+
 class Sender(threading.Thread):
     """Sends the events one after another; an accept that could not be had is tried again
     with the same Idempotency-Key, as a careful client does."""
@@ -201,7 +204,7 @@ def test_kill_9_of_up_and_again(new_platform):
 def test_an_orderly_end_and_a_new_start(new_platform):
     """What was accepted and not run is run after the next start; what is known stays known."""
     p = new_platform.start("--slots", "1")
-    name = p.create("def main(payload):\n    import time\n    time.sleep(0.4)\n    return payload\n")
+    name = p.create(ONE_MOMENT)
     events = [p.send(name, n) for n in range(6)]
     wait_for(lambda: p.event(events[0])["state"] != "queued", what="a start")
     p.end()

@@ -140,5 +140,6 @@ def test_requirements(platform):
 def test_packages_of_the_image_are_seen(platform):
     r = platform.call(platform.wait_function(
         "import json, sqlite3, ssl, hashlib\n"
-        "def main(payload=None): return sqlite3.connect('/tmp/x').execute('select 6*7').fetchone()"))
+        "def main(payload=None):\n"
+        "    return sqlite3.connect('/tmp/x').execute('select 6*7').fetchone()\n"))
     assert (r.status_code, r.json()) == (200, [42])

@@ -75,14 +75,15 @@ def test_lists_and_their_filters(platform):
     first = platform.get(f"/v1/events?function={good}&limit=2")
     second = platform.get(f"/v1/events?function={good}&limit=3&cursor={first['next']}")
     assert [e["event_id"] for e in first["items"] + second["items"]] == ids[::-1]
-    assert [e["event_id"] for e in platform.get("/v1/events?state=dead&limit=1")["items"]] == [failed]
+    newest = platform.get("/v1/events?state=dead&limit=1")["items"]
+    assert [e["event_id"] for e in newest] == [failed]
     assert platform.get(f"/v1/events?function={bad}&state=succeeded")["items"] == []
     since = platform.event(ids[3])["created_at"]
     found = platform.get(f"/v1/events?function={good}&since={since}")["items"]
     assert {e["event_id"] for e in found} == set(ids[3:])
     assert platform.get(f"/v1/events?function={bad}&source=timer")["items"] == []
-    r = platform.ok("event-list", "--function", bad, "--state", "dead", "-f", "value", "-c", "state",
-                    "-c", "reason")
+    r = platform.ok("event-list", "--function", bad, "--state", "dead", "-f", "value",
+                    "-c", "state", "-c", "reason")
     assert r.out.split() == ["dead", "function_failed"]
     found = platform.ok("event-list", "--query", "ValueError", "--only-id").out.split()
     assert failed in found
@@ -127,7 +128,8 @@ def test_update_by_the_command_line(platform, tmp_path):
     name = platform.wait_function("echo", description="before", env={"A": "1"})
     made = platform.ok("function-update", name, "--description", "after", "-f", "json").json()
     assert (made["description"], made["version"], made["env"]) == ("after", 1, {"A": "1"})
-    made = platform.ok("function-update", name, "--timeout", "7", "--env", "B=2", "-f", "json").json()
+    made = platform.ok("function-update", name, "--timeout", "7", "--env", "B=2",
+                       "-f", "json").json()
     assert (made["timeout"], made["version"], made["env"]) == (7, 2, {"B": "2"})
     (tmp_path / "main.py").write_text("def main(payload=None):\n    return 'updated'\n")
     platform.ok("function-update", name, "--file", tmp_path)

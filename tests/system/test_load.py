@@ -31,7 +31,7 @@ for n in range(count):
     held.append(s)
 print(len(held), flush=True)
 for byte in iter(lambda: sys.stdin.buffer.read(1), b""):
-    for s in held: # a byte each: slow, never silent
+    for s in held:  # a byte each: slow, never silent
         try:
             s.sendall(b"x")
         except OSError:
@@ -137,8 +137,8 @@ def test_one_waits_for_many(platform):
 
 def test_pipelined_and_split_requests(platform, echo):
     host, port = platform.url.removeprefix("http://").split(":")
-    request = (f"POST /v1/functions/{echo} HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {platform.token}\r\n"
-               "Content-Length: 1\r\n\r\n5").encode()
+    request = (f"POST /v1/functions/{echo} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n"
+               f"X-Auth-Token: {platform.token}\r\n\r\n5").encode()
     with socket.create_connection((host, int(port)), timeout=20) as s:
         s.sendall(request * 3)
         answer = b""

@@ -94,7 +94,7 @@ def test_leaves_daemons(platform):
 def test_exits(platform, how, word):
     name = platform.wait_function("exits")
     r = platform.call(name, how)
-    if how == "parent" and r.status_code == 200: # what it killed was not there to be killed
+    if how == "parent" and r.status_code == 200:  # what it killed was not there to be killed
         assert r.json() == "parent lives"
         return
     detail = platform.problem(r, 502, "function_failed")
