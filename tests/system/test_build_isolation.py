@@ -37,8 +37,10 @@ def build_wheel(directory, settings=None, metadata=None):
     name = "probe-1-py3-none-any.whl"
     with zipfile.ZipFile(directory + "/" + name, "w") as z:
         z.writestr("probe_result.json", json.dumps([attempt(), len(socket.socketpair())]))
-        z.writestr("probe-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: probe\\nVersion: 1\\n")
-        z.writestr("probe-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        z.writestr("probe-1.dist-info/METADATA",
+                   "Metadata-Version: 2.1\\nName: probe\\nVersion: 1\\n")
+        z.writestr("probe-1.dist-info/WHEEL",
+                   "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
         z.writestr("probe-1.dist-info/RECORD", "")
     return name
 '''

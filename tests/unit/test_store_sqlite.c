@@ -180,8 +180,8 @@ test_version_1_is_brought_to_today(void **state)
 	assert_int_equal(DO(f, store_doc_get, STORE_META, "old"), ERR_NONE);
 	fixture_stop(f);
 	assert_int_equal(sqlite3_open(path, &handle), SQLITE_OK);
-	assert_int_equal(number(handle, "SELECT count(*) FROM logs WHERE n = 7 AND data IN (x'61', x'62')"),
-			 2);
+	assert_int_equal(number(handle, "SELECT count(*) FROM logs"
+					" WHERE n = 7 AND data IN (x'61', x'62')"), 2);
 	sqlite3_close(handle);
 }
 
