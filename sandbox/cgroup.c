@@ -17,13 +17,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "core/base/clock.h"
 #include "core/base/err.h"
 #include "core/base/fdio.h"
 #include "core/base/probe.h"
 #include "core/base/str.h"
 #include "sandbox/cgroup_driver.h"
+
+/* How long an earlier manager of the instance may take to end. */
+#define LOCK_WAIT_NS (15 * NS_PER_S)
 
 /* ---- The manager ---- */
 
@@ -71,14 +76,10 @@ open_v1_base(const struct cgroup_host *h, unsigned i, const char *parent, struct
 
 /* base/pratai-<instance>; the directory may be an earlier manager's. */
 static int
-open_root(const struct cgroup_manager *m, struct cgroup_tree *t, struct err *e)
+make_root(const struct cgroup_manager *m, struct cgroup_tree *t, struct err *e)
 {
 	char name[CGROUP_DIR_MAX];
 
-	if (m->flat) {
-		t->root = fcntl(t->base, F_DUPFD_CLOEXEC, 3);
-		return t->root < 0 ? err_sys(e, ERR_NODE, "cannot copy a descriptor") : 0;
-	}
 	snprintf(name, sizeof name, "pratai-%s", m->instance);
 	if (mkdirat(t->base, name, 0755) < 0 && errno != EEXIST)
 		return err_sys(e, ERR_NODE, "cannot make cgroup %s/%s", t->path, name);
@@ -86,6 +87,69 @@ open_root(const struct cgroup_manager *m, struct cgroup_tree *t, struct err *e)
 	if (t->root < 0)
 		return err_sys(e, ERR_NODE, "cannot open cgroup %s/%s", t->path, name);
 	return 0;
+}
+
+/* 1: the instance is ours; 0: its root was removed meanwhile, or is somebody else's yet. */
+static int
+try_lock(struct cgroup_manager *m, const struct cgroup_tree *t, struct err *e)
+{
+	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	struct stat locked, now;
+
+	m->lock = openat(t->root, "cgroup.procs", O_RDWR | O_CLOEXEC);
+	if (m->lock < 0)
+		return errno == ENOENT || errno == ENODEV ?
+			       0 :
+			       err_sys(e, ERR_NODE, "cannot open cgroup.procs below %s", t->path);
+	if (fcntl(m->lock, F_SETLK, &whole) == 0) {
+		char name[CGROUP_DIR_MAX];
+
+		snprintf(name, sizeof name, "pratai-%s", m->instance);
+		if (fstat(t->root, &locked) == 0 && fstatat(t->base, name, &now, 0) == 0 &&
+		    locked.st_ino == now.st_ino)
+			return 1;
+	} else if (errno != EACCES && errno != EAGAIN) {
+		return err_sys(e, ERR_NODE, "cannot lock cgroup.procs below %s", t->path);
+	}
+	fd_close(&m->lock);
+	return 0;
+}
+
+/*
+ * The first tree's root, and the lock on it.  An earlier manager of the instance may be
+ * ending just now: it removes every group below the roots, and then these, whosever they
+ * are by then.  The lock is the process's own (no child of it inherits one) and goes with
+ * it.
+ */
+static int
+open_first_root(struct cgroup_manager *m, struct cgroup_tree *t, struct err *e)
+{
+	static const struct timespec pause = {.tv_nsec = 2 * (long)NS_PER_MS};
+	uint64_t deadline = clock_mono_ns() + LOCK_WAIT_NS;
+	int rc;
+
+	for (;;) {
+		if (make_root(m, t, e) < 0)
+			return -1;
+		rc = try_lock(m, t, e);
+		if (rc != 0)
+			return rc < 0 ? -1 : 0;
+		fd_close(&t->root);
+		if (clock_mono_ns() > deadline)
+			return err_set(e, ERR_NODE, "another process manages the cgroups of "
+						    "instance %s (below %s)", m->instance, t->path);
+		nanosleep(&pause, NULL);
+	}
+}
+
+static int
+open_root(struct cgroup_manager *m, struct cgroup_tree *t, struct err *e)
+{
+	if (m->flat) {
+		t->root = fcntl(t->base, F_DUPFD_CLOEXEC, 3);
+		return t->root < 0 ? err_sys(e, ERR_NODE, "cannot copy a descriptor") : 0;
+	}
+	return m->lock < 0 ? open_first_root(m, t, e) : make_root(m, t, e);
 }
 
 /* Opens one hierarchy for the controllers of want; need: those without which it is an
@@ -193,7 +257,7 @@ cgroup_manager_new(const char *instance, const char *parent, const struct cgroup
 		err_set(e, ERR_NODE, "out of memory");
 		return NULL;
 	}
-	m->unified = -1;
+	m->unified = m->lock = -1;
 	if (!name_ok(instance, CGROUP_INSTANCE_MAX - 1, false)) {
 		err_set(e, ERR_INPUT, "an instance's name is 1 to 16 of a-z and 0-9");
 		goto fail;
@@ -219,13 +283,15 @@ cgroup_manager_free(struct cgroup_manager *m)
 	if (!m)
 		return;
 	snprintf(name, sizeof name, "pratai-%s", m->instance);
-	for (unsigned i = 0; i < m->tree_count; i++) {
+	/* The first last: whoever waits for the lock finds nothing of ours any more. */
+	for (unsigned i = m->tree_count; i-- > 0;) {
 		if (!m->flat) {
 			unlinkat(m->trees[i].root, CGROUP_KEEPER, AT_REMOVEDIR);
 			unlinkat(m->trees[i].base, name, AT_REMOVEDIR);
 		}
 		close_tree(&m->trees[i]);
 	}
+	fd_close(&m->lock);
 	free(m);
 }
 

@@ -85,7 +85,9 @@ struct cgroup_place {
 };
 
 /*
- * Finds what the host has and makes the instance's root.  parent: the group below which
+ * Finds what the host has and makes the instance's root.  An instance (but "run") has one
+ * manager at a time: while the process of another one lives, this waits, at most 15 s, then
+ * says so.  parent: the group below which
  * to work, as a path below the mount points ("/machine/pratai", made where it is
  * missing), or NULL for the caller's own.  need: the limits that will be asked for
  * (non-zero members), so that a missing controller is said now; NULL: none for sure.

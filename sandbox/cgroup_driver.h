@@ -45,6 +45,7 @@ struct cgroup_manager {
 	struct cgroup_tree trees[CGROUP_TREES_MAX];
 	unsigned tree_count;
 	int unified;           /* index of the v2 tree, or -1 */
+	int lock;              /* on the first tree's root; -1: instance "run" */
 	bool flat;             /* instance "run": groups stand in base */
 	bool can_kill;         /* v2: cgroup.kill */
 	bool has_memory_peak;  /* v2: memory.peak */

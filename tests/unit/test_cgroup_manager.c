@@ -4,6 +4,7 @@
  */
 #include <sys/mount.h>
 #include <sys/xattr.h>
+#include <time.h>
 
 #include "tests/unit/cgroup_fixture.h"
 
@@ -98,6 +99,46 @@ test_sweep(void **state)
 	assert_int_equal(cgroup_sweep(next, &e), 2);
 	assert_int_equal(cgroup_sweep(next, &e), 0);
 	cgroup_manager_free(next);
+}
+
+/* The manager before is at its end: it sweeps and removes what it finds, and the one that
+ * comes has its own afterwards. */
+static void
+test_one_manager_at_a_time(void **state)
+{
+	static const struct timespec pause = {.tv_nsec = 100000000};
+	const struct cgroup_limits l = {64 * MIB, 10, 100};
+	struct cgroup_manager *next;
+	struct cgroup *g;
+	int told[2];
+	pid_t before;
+	char byte;
+
+	(void)state;
+	assert_int_equal(pipe(told), 0);
+	fflush(NULL);
+	before = fork();
+	if (before == 0) {
+		struct cgroup_manager *m = cgroup_manager_new(instance, NULL, &l, &e);
+
+		if (!m || write(told[1], "x", 1) != 1)
+			_exit(1);
+		nanosleep(&pause, NULL); /* the other one waits meanwhile */
+		if (cgroup_sweep(m, &e) != 0)
+			_exit(2);
+		cgroup_manager_free(m);
+		_exit(0);
+	}
+	assert_int_equal(read(told[0], &byte, 1), 1);
+	next = manager(64 * MIB, 10, 100);
+	g = cgroup_create(next, "mine", &e);
+	if (!g)
+		fail_msg("%s", e.text);
+	assert_int_equal(reap(before), 0);
+	assert_int_equal(cgroup_remove(g, &e), 0);
+	cgroup_manager_free(next);
+	close(told[0]);
+	close(told[1]);
 }
 
 /* Instance "run": only groups whose process is gone are swept. */
@@ -250,6 +291,7 @@ static const struct CMUnitTest tests[] = {
 	T(test_kind),
 	T(test_twice_the_same_name),
 	T(test_sweep),
+	T(test_one_manager_at_a_time),
 	T(test_sweep_run),
 	T(test_missing_controller),
 	T(test_own_group),
