@@ -338,8 +338,11 @@ read_options(struct run *r, struct err *e)
 	spec->argv = (const char *const *)r->opts.operands;
 	spec->workdir = opt_get(&r->opts, "workdir");
 	spec->hostname = opt_get(&r->opts, "hostname");
-	if (!*spec->hostname)
-		return err_set(e, ERR_INPUT, "--hostname: empty");
+	if (strspn(spec->hostname, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") !=
+		    strlen(spec->hostname) || !*spec->hostname)
+		return err_set(e, ERR_INPUT,
+			       "--hostname: '%.70s' is not a host name (letters, digits, '-' and '.')",
+			       spec->hostname);
 	if (read_sizes(r, e) || read_numbers(r, e) || read_network(r, e) || read_binds(r, e) ||
 	    read_environment(r, e))
 		return -1;

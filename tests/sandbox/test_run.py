@@ -110,7 +110,7 @@ def test_report_that_cannot_be_written(run):
     ["--bind", "/tmp:/a/../b"], ["--bind", "/tmp:/x:rwx"], ["--bind", "/nonexistent:/x"],
     ["--env", "=x"], ["--env", "NAME"], ["--workdir", "relative"], ["--workdir", "/nonexistent"],
     ["--workdir", "/proc/self/fd/9"], ["--uid", "-1"], ["--uid", "65536"], ["--uid", "abc"],
-    ["--hostname", "x" * 65], ["--hostname", ""], ["--image", "nosuch"], ["--rootfs", "/nonexistent"],
+    ["--hostname", "x" * 65], ["--hostname", ""], ["--hostname", "a\nb"], ["--hostname", "../x"], ["--image", "nosuch"], ["--rootfs", "/nonexistent"],
     ["--rootfs", "/etc/passwd"], ["--rootfs", "/tmp", "--image", "host"], ["--nosuchoption"],
     ["--memory"], ["--memory=", "true"], ["--help=x"],
 ])
