@@ -122,9 +122,8 @@ def check_database(platform):
 VICTIMS = ("control", "driver", "spawner", "inits")
 
 
-def kill_something(platform, rng):
-    """kill -9 of one process of a random kind; what was hit, or None."""
-    kind = rng.choice(VICTIMS)
+def kill_something(platform, kind, rng):
+    """kill -9 of one process of this kind; its pid, or None when there is none just now."""
     found = sorted(getattr(platform, kind)())
     if not found:
         return None
@@ -133,7 +132,12 @@ def kill_something(platform, rng):
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return None
-    return kind, pid
+    return pid
+
+
+def order_of_kills(rng, rounds):
+    """Each kind once a round, in an order that is another one each time."""
+    return [kind for _ in range(rounds) for kind in rng.sample(VICTIMS, len(VICTIMS))]
 
 
 @pytest.mark.slow
@@ -141,6 +145,7 @@ def test_kill_9_of_everything_but_up(new_platform):
     p = new_platform.start()
     name = p.create(make_zip({"main.py": WORK}), retries=1, timeout=30)
     rng, killed = random.Random(SEED), []
+    coming = order_of_kills(rng, 7)
     sender = Sender(p, name, EVENTS)
     sender.start()
     began = time.monotonic()
@@ -148,11 +153,11 @@ def test_kill_9_of_everything_but_up(new_platform):
         assert time.monotonic() - began < 150, f"after {killed}: {p.log()[-3000:]}"
         # The pauses are part of what is random: kills meet every stage of an event's life.
         sender.pause.wait(rng.uniform(0.05, 0.8))
-        if len(killed) < 30 and (hit := kill_something(p, rng)):
-            killed.append(hit)
-            wait_for(lambda: not is_alive(hit[1]), 10, "a killed process")
+        if coming and (pid := kill_something(p, coming[0], rng)):
+            killed.append(coming.pop(0))
+            wait_for(lambda: not is_alive(pid), 10, "a killed process")
     assert sender.error is None, sender.error
-    assert {kind for kind, _ in killed} == set(VICTIMS), killed
+    assert set(killed) == set(VICTIMS), killed
     assert p.process.poll() is None
     wait_for(lambda: answers(p), 30, "readiness")
     check_all_ended_once(p, name, sender.accepted)
