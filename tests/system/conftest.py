@@ -210,8 +210,10 @@ class Platform:
                 self.process.kill()
                 self.process.wait()
                 self.process.stdout.close()
-            self.check_sanitizers()
-            shutil.rmtree(self.dir)
+            try:
+                self.check_sanitizers()
+            finally:
+                shutil.rmtree(self.dir)
 
     def gate(self):
         assert not self.everything()
