@@ -489,6 +489,9 @@ prepare(struct up *up, struct err *e)
 	    parse_user("node-user", opt_get(v, "node-user"), UP_NODE_UID, &up->uid[NODE],
 		       &up->gid[NODE], e))
 		return -1;
+	if (up->uid[CONTROL] == up->uid[NODE])
+		return err_set(e, ERR_INPUT, "--user and --node-user: both %u; one that is taken over must "
+			       "not rule the other", up->uid[NODE]);
 	if (up_state_open(&up->state, opt_get(v, "state"), up->uid[CONTROL], up->gid[NODE], e))
 		return -1;
 	up->listen_fd = up_listen(opt_get(v, "listen"), up->url, e);

@@ -1,6 +1,7 @@
 #include "core/model/retry.h"
 
 enum { BACKOFF_FIRST_US = 1000000, BACKOFF_MAX_US = 60000000 };
+enum { LOST_FIRST_US = 100000, LOST_MAX_US = 10000000 };
 
 uint64_t
 retry_backoff_us(uint32_t failures)
@@ -12,6 +13,15 @@ retry_backoff_us(uint32_t failures)
 	       : (uint64_t)BACKOFF_FIRST_US << doublings > BACKOFF_MAX_US
 		       ? BACKOFF_MAX_US
 		       : (uint64_t)BACKOFF_FIRST_US << doublings;
+}
+
+uint64_t
+retry_lost_delay_us(uint32_t lost)
+{
+	if (lost < 2)
+		return 0;
+	/* 2^7 times 100 ms is over the maximum already. */
+	return lost - 2 >= 7 ? LOST_MAX_US : (uint64_t)LOST_FIRST_US << (lost - 2);
 }
 
 /* The end of an event whose last attempt did not succeed. */

@@ -343,6 +343,8 @@ event_result(struct scheduler *s, struct sched_job *job, struct message *m,
 	w->event.failures = job->entry->failures + d.counts;
 	w->event.state = d.state;
 	job->held = true;
+	if (w->event.reason == REASON_NODE_LOST)
+		d.delay_us = retry_lost_delay_us(w->event.attempts - w->event.failures);
 	if (d.state == EVENT_QUEUED) {
 		w->event.not_before_us = d.delay_us ? clock_real_us() + (int64_t)d.delay_us : 0;
 		requeue(s, &w->event, &m->session, &job->lease, logs->data, logs->len);

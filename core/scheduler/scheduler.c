@@ -9,6 +9,7 @@
 #include "core/base/json.h"
 #include "core/base/log.h"
 #include "core/base/str.h"
+#include "core/model/retry.h"
 #include "core/scheduler/internal.h"
 #include "netio/loop.h"
 
@@ -125,6 +126,7 @@ void
 scheduler_lost(void *arg, struct sched_job *job, const char *why)
 {
 	struct scheduler *s = arg;
+	uint64_t delay_us = retry_lost_delay_us(job->entry->attempts - job->entry->failures);
 	char id[ID_TEXT_MAX];
 
 	id_format(&job->entry->id, id);
@@ -134,7 +136,7 @@ scheduler_lost(void *arg, struct sched_job *job, const char *why)
 		collector_end(s, job, REASON_NODE_LOST, "NodeLost", why);
 		return;
 	}
-	sched_requeue(s->sched, job, 0);
+	sched_requeue(s->sched, job, delay_us ? scheduler_now(s) + delay_us * NS_PER_US : 0);
 }
 
 /* ---- what comes in ---- */

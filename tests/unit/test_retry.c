@@ -25,6 +25,22 @@ test_the_delay_doubles_up_to_a_minute(void **state)
 }
 
 static void
+test_the_delay_of_lost_attempts(void **state)
+{
+	static const struct {
+		uint32_t lost;
+		uint64_t us;
+	} table[] = {
+		{ 0, 0 }, { 1, 0 }, { 2, 100000 }, { 3, 200000 }, { 4, 400000 }, { 8, 6400000 },
+		{ 9, 10000000 }, { 10, 10000000 }, { 40, 10000000 }, { UINT32_MAX, 10000000 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+		assert_int_equal(retry_lost_delay_us(table[i].lost), table[i].us);
+}
+
+static void
 test_every_end(void **state)
 {
 	static const struct {
@@ -135,6 +151,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_delay_doubles_up_to_a_minute),
+		cmocka_unit_test(test_the_delay_of_lost_attempts),
 		cmocka_unit_test(test_every_end),
 		cmocka_unit_test(test_success_is_the_end),
 		cmocka_unit_test(test_a_lost_node_is_nobodys_failure),
