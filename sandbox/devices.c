@@ -12,7 +12,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -82,24 +81,11 @@ devices_make(struct err *e)
 	return fill(dev, e) ? -1 : fd_steal(&dev);
 }
 
-/* One byte with the descriptor. */
 int
 devices_send(struct child *c, struct err *e)
 {
-	char byte = 0;
-	struct iovec data = { .iov_base = &byte, .iov_len = 1 };
-	union {
-		struct cmsghdr head;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct msghdr m = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.space,
-			    .msg_controllen = sizeof control.space };
-
-	control.head = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET,
-					 .cmsg_type = SCM_RIGHTS };
-	memcpy(CMSG_DATA(&control.head), &c->dev, sizeof c->dev);
 	/* A child that is gone has said why, or will be missed by its status. */
-	if (sendmsg(c->go_w, &m, MSG_NOSIGNAL) < 0 && errno != EPIPE && errno != ECONNRESET)
+	if (fd_send(c->go_w, c->dev) && errno != EPIPE && errno != ECONNRESET)
 		return err_sys(e, ERR_NODE, "hand /dev over");
 	return 0;
 }
@@ -107,27 +93,10 @@ devices_send(struct child *c, struct err *e)
 int
 devices_receive(struct child *c, struct err *e)
 {
-	char byte;
-	struct iovec data = { .iov_base = &byte, .iov_len = 1 };
-	union {
-		struct cmsghdr head;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct msghdr m = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.space,
-			    .msg_controllen = sizeof control.space };
-	struct cmsghdr *head;
-	ssize_t n;
-
-	do
-		n = recvmsg(c->go_r, &m, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
-	if (n == 0)
+	c->dev = fd_receive(c->go_r, 0);
+	if (c->dev < 0 && errno == EPIPE)
 		_exit(1); /* the caller is gone, or could not make it and says so itself */
-	head = n == 1 ? CMSG_FIRSTHDR(&m) : NULL;
-	if (!head || head->cmsg_type != SCM_RIGHTS || head->cmsg_len != CMSG_LEN(sizeof(int)))
-		return err_sys(e, ERR_NODE, "take /dev over");
-	memcpy(&c->dev, CMSG_DATA(head), sizeof c->dev);
-	return 0;
+	return c->dev < 0 ? err_sys(e, ERR_NODE, "take /dev over") : 0;
 }
 
 int

@@ -30,24 +30,6 @@
 /* A message of one byte costs its socket about this much of its send buffer. */
 enum { MESSAGE_COST = 832 };
 
-static int
-send_fd(int to, int fd)
-{
-	char byte = 0;
-	struct iovec data = { .iov_base = &byte, .iov_len = 1 };
-	union {
-		struct cmsghdr head;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct msghdr m = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.space,
-			    .msg_controllen = sizeof control.space };
-
-	control.head = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET,
-					 .cmsg_type = SCM_RIGHTS };
-	memcpy(CMSG_DATA(&control.head), &fd, sizeof fd);
-	return sendmsg(to, &m, MSG_NOSIGNAL) == 1 ? 0 : -1;
-}
-
 static _Noreturn void
 fill(int to)
 {
@@ -62,7 +44,7 @@ fill(int to)
 		int fd;
 
 		if (unshare(CLONE_NEWNET) || loopback_up(&e) ||
-		    (fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)) < 0 || send_fd(3, fd))
+		    (fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)) < 0 || fd_send(3, fd))
 			_exit(1);
 		close(fd);
 	}
@@ -94,24 +76,7 @@ netpool_start(struct netpool *p, struct err *e)
 int
 netpool_take(struct netpool *p)
 {
-	char byte;
-	struct iovec data = { .iov_base = &byte, .iov_len = 1 };
-	union {
-		struct cmsghdr head;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct msghdr m = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.space,
-			    .msg_controllen = sizeof control.space };
-	struct cmsghdr *head;
-	int fd;
-
-	if (p->fd < 0 || recvmsg(p->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != 1)
-		return -1;
-	head = CMSG_FIRSTHDR(&m);
-	if (!head || head->cmsg_type != SCM_RIGHTS || head->cmsg_len != CMSG_LEN(sizeof fd))
-		return -1;
-	memcpy(&fd, CMSG_DATA(head), sizeof fd);
-	return fd;
+	return p->fd < 0 ? -1 : fd_receive(p->fd, MSG_DONTWAIT);
 }
 
 void

@@ -6,6 +6,7 @@
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -67,6 +68,54 @@ fd_read_all(int fd, void *data, size_t len)
 		got += (size_t)n;
 	}
 	return (ssize_t)got;
+}
+
+union one_fd {
+	struct cmsghdr head;
+	char space[CMSG_SPACE(sizeof(int))];
+};
+
+int
+fd_send(int socket, int fd)
+{
+	struct iovec data = { .iov_base = (char[1]){ 0 }, .iov_len = 1 };
+	union one_fd control = { .head = { .cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET,
+					   .cmsg_type = SCM_RIGHTS } };
+	struct msghdr m = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.space,
+			    .msg_controllen = sizeof control.space };
+	ssize_t n;
+
+	memcpy(CMSG_DATA(&control.head), &fd, sizeof fd);
+	do
+		n = sendmsg(socket, &m, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	return n == 1 ? 0 : -1;
+}
+
+int
+fd_receive(int socket, int flags)
+{
+	int fd;
+	struct iovec data = { .iov_base = (char[1]){ 0 }, .iov_len = 1 };
+	union one_fd control = { 0 };
+	/* Exactly one: the kernel closes what a sender adds to it. */
+	struct msghdr m = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.space,
+			    .msg_controllen = CMSG_LEN(sizeof fd) };
+	struct cmsghdr *head;
+	ssize_t n;
+
+	do
+		n = recvmsg(socket, &m, flags | MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	head = n == 1 ? CMSG_FIRSTHDR(&m) : NULL;
+	if (n < 0)
+		return -1;
+	if (!head || head->cmsg_type != SCM_RIGHTS || head->cmsg_len != CMSG_LEN(sizeof fd)) {
+		errno = n == 0 ? EPIPE : EPROTO;
+		return -1;
+	}
+	memcpy(&fd, CMSG_DATA(head), sizeof fd);
+	return fd;
 }
 
 int

@@ -50,6 +50,12 @@ int fd_write_all(int fd, const void *data, size_t len);
 /* Up to len bytes until the end of the file: the count, or -1 with errno. */
 ssize_t fd_read_all(int fd, void *data, size_t len);
 
+/* A copy of fd over a Unix socket, with one byte.  0, or -1 with errno. */
+int fd_send(int socket, int fd);
+/* The next such copy, the caller's to close; flags as recvmsg's.  -1 with errno: EPIPE when the
+ * other end is closed, EPROTO for a message that carries no descriptor. */
+int fd_receive(int socket, int flags);
+
 /* The whole file, at most max bytes (else ERR_LIMIT).  name is for errors. */
 int fd_slurp(int fd, const char *name, size_t max, struct buf *out, struct err *e);
 int file_slurp(int dirfd, const char *path, size_t max, struct buf *out, struct err *e);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -424,6 +425,42 @@ test_pipes_give_all_or_say_so(void **state)
 	assert_int_equal(fd_write_all(-1, bytes, 1), -1);
 }
 
+static void
+test_descriptors_travel(void **state)
+{
+	int s[2], p[2], got;
+	char byte = 1;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, s), 0);
+	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+	assert_int_equal(fd_receive(s[0], MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EAGAIN);
+	assert_int_equal(fd_send(s[1], p[1]), 0);
+	fd_close(&p[1]);
+	got = fd_receive(s[0], 0);
+	assert_true(got >= 0);
+	assert_int_equal(fcntl(got, F_GETFD), FD_CLOEXEC);
+	assert_int_equal(fd_write_all(got, "x", 1), 0);
+	fd_close(&got);
+	assert_int_equal(fd_read_all(p[0], &byte, 1), 1);
+	assert_int_equal(byte, 'x');
+	/* The copy in the socket was the last one. */
+	assert_int_equal(fd_read_all(p[0], &byte, 1), 0);
+	assert_int_equal(send(s[1], &byte, 1, 0), 1);
+	assert_int_equal(fd_receive(s[0], 0), -1);
+	assert_int_equal(errno, EPROTO);
+	assert_int_equal(fd_send(s[1], -1), -1);
+	assert_int_equal(errno, EBADF);
+	fd_close(&s[1]);
+	assert_int_equal(fd_receive(s[0], 0), -1);
+	assert_int_equal(errno, EPIPE);
+	assert_int_equal(fd_send(s[0], p[0]), -1);
+	assert_int_equal(errno, EPIPE);
+	fd_close(&s[0]);
+	fd_close(&p[0]);
+}
+
 int
 main(void)
 {
@@ -440,6 +477,7 @@ main(void)
 		cmocka_unit_test(test_directories_are_made),
 		cmocka_unit_test(test_nothing_leads_out_of_a_tree),
 		cmocka_unit_test(test_pipes_give_all_or_say_so),
+		cmocka_unit_test(test_descriptors_travel),
 	};
 
 	return cmocka_run_group_tests_name("fdio", tests, set_up, tear_down);
