@@ -89,18 +89,21 @@ make_root(const struct cgroup_manager *m, struct cgroup_tree *t, struct err *e)
 	return 0;
 }
 
-/* 1: the instance is ours; 0: its root was removed meanwhile, or is somebody else's yet. */
+/* 1: the instance is ours; 0: its root was removed meanwhile, or is somebody else's yet.
+ * The file is one that nothing else opens: the lock would go with the first descriptor of it
+ * that this process closes. */
 static int
 try_lock(struct cgroup_manager *m, const struct cgroup_tree *t, struct err *e)
 {
+	const char *file = t->driver->v2 ? "cgroup.max.descendants" : "cgroup.clone_children";
 	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	struct stat locked, now;
 
-	m->lock = openat(t->root, "cgroup.procs", O_RDWR | O_CLOEXEC);
+	m->lock = openat(t->root, file, O_RDWR | O_CLOEXEC);
 	if (m->lock < 0)
 		return errno == ENOENT || errno == ENODEV ?
 			       0 :
-			       err_sys(e, ERR_NODE, "cannot open cgroup.procs below %s", t->path);
+			       err_sys(e, ERR_NODE, "cannot open %s below %s", file, t->path);
 	if (fcntl(m->lock, F_SETLK, &whole) == 0) {
 		char name[CGROUP_DIR_MAX];
 
@@ -109,7 +112,7 @@ try_lock(struct cgroup_manager *m, const struct cgroup_tree *t, struct err *e)
 		    locked.st_ino == now.st_ino)
 			return 1;
 	} else if (errno != EACCES && errno != EAGAIN) {
-		return err_sys(e, ERR_NODE, "cannot lock cgroup.procs below %s", t->path);
+		return err_sys(e, ERR_NODE, "cannot lock %s below %s", file, t->path);
 	}
 	fd_close(&m->lock);
 	return 0;
