@@ -94,7 +94,7 @@ utf8_put_json(struct buf *out, const char *s, size_t len)
 		}
 		if (buf_put(out, s + from, at - from))
 			return -1;
-		if (n > 0 ? put_escaped(out, c) : buf_put(out, "\xef\xbf\xbd", 3))
+		if (n > 0 && c ? put_escaped(out, c) : buf_put(out, "\xef\xbf\xbd", 3))
 			return -1;
 		from = ++at;
 	}

@@ -19,8 +19,8 @@ int utf8_length(const char *s, size_t len);
 size_t utf8_cut(const char *s, size_t len, size_t max);
 
 /*
- * Appends s[0..len) as the inside of a JSON string: escaped, and what is not UTF-8 as
- * U+FFFD, one for each byte.  0, or -1 when out is full.
+ * Appends s[0..len) as the inside of a JSON string: escaped, and NUL, which json_parse()
+ * refuses, and what is not UTF-8 as U+FFFD, one for each byte.  0, or -1 when out is full.
  */
 int utf8_put_json(struct buf *out, const char *s, size_t len);
 

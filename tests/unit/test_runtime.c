@@ -276,6 +276,21 @@ feed(struct output *o, enum output_stream s, const char *text)
 }
 
 static void
+a_nul_costs_no_line(void **state)
+{
+	struct output o;
+
+	(void)state;
+	output_init(&o, 1 << 20);
+	output_feed(&o, OUTPUT_STDOUT, "a\0b\n\0", 5, NOW_US);
+	output_end(&o, NOW_US);
+	assert_int_equal(records(&o, lines, streams, 64), 2);
+	assert_string_equal(lines[0], "a\xef\xbf\xbd" "b");
+	assert_string_equal(lines[1], "\xef\xbf\xbd");
+	output_free(&o);
+}
+
+static void
 lines_are_kept_in_order(void **state)
 {
 	struct output o;
@@ -431,6 +446,7 @@ main(void)
 		cmocka_unit_test(utf8_is_judged_like_the_base_does),
 		cmocka_unit_test(plain_text_has_no_controls),
 		cmocka_unit_test(lines_are_kept_in_order),
+		cmocka_unit_test(a_nul_costs_no_line),
 		cmocka_unit_test(bad_bytes_and_long_lines),
 		cmocka_unit_test(output_is_cut_exactly_and_says_so),
 		cmocka_unit_test(empty_lines_do_not_fill_memory),
