@@ -268,10 +268,6 @@ run_zip(struct unpack *u, int fd, int dest, struct zip *z, struct err *e)
 	u->result->entries = z->count;
 	u->result->archive_bytes = z->bytes;
 	u->result->has_requirements = names_has_file(u->names, "requirements.txt");
-	if (names_has_file(u->names, "new_module.py"))
-		u->result->main = "new_module.py";
-	else if (names_has_file(u->names, "main.py"))
-		u->result->main = "main.py";
 	if (!u->writes)
 		return 0;
 	return write_finish(&u->writer, u->names, e) < 0 || write_finish_root(&u->writer, e) < 0 ? -1

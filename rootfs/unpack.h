@@ -37,7 +37,6 @@ struct unpack_result {
 	uint64_t archive_bytes;
 	char sha256[SHA256_HEX_MAX]; /* of the archive */
 	bool has_requirements; /* requirements.txt at the zip's root */
-	const char *main; /* "new_module.py", "main.py" or NULL; of a zip */
 };
 
 /*

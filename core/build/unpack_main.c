@@ -198,13 +198,11 @@ run(const char *verb, struct unpack_result *r, struct err *e)
 static void
 print_result(const struct unpack_result *r)
 {
-	const char *quote = r->main ? "\"" : "";
-
 	printf("{\"entries\":%llu,\"bytes\":%llu,\"archive_bytes\":%llu,\"sha256\":\"%s\","
-	       "\"has_requirements\":%s,\"main\":%s%s%s}\n",
+	       "\"has_requirements\":%s}\n",
 	       (unsigned long long)r->entries, (unsigned long long)r->bytes,
 	       (unsigned long long)r->archive_bytes, r->sha256,
-	       r->has_requirements ? "true" : "false", quote, r->main ? r->main : "null", quote);
+	       r->has_requirements ? "true" : "false");
 }
 
 int

@@ -161,7 +161,6 @@ test_good(void **state)
 	assert_int_equal(r.entries, 7);
 	assert_int_equal(r.bytes, 29 + 4 + 2);
 	assert_int_equal(r.archive_bytes, b.len);
-	assert_string_equal(r.main, "main.py");
 	assert_true(r.has_requirements);
 	assert_int_equal(strlen(r.sha256), 64);
 	assert_int_equal(stat_of(p, "function").st_mode, S_IFDIR | 0555);
