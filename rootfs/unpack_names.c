@@ -323,5 +323,5 @@ names_has_file(const struct names *n, const char *path)
 {
 	uint32_t node = *find(n, 0, path, strlen(path));
 
-	return node && n->nodes[node].kind == NAME_FILE;
+	return node && n->nodes[node].kind != NAME_DIR;
 }

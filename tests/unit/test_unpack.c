@@ -174,6 +174,33 @@ test_good(void **state)
 	buf_free(&b);
 }
 
+/* As git archive and zip -y write a requirements.txt that is a link. */
+static void
+test_linked_requirements(void **state)
+{
+	static const struct {
+		struct item item;
+		bool has;
+	} cases[] = {
+		{ { .name = "requirements.txt", .data = "reqs/base.txt",
+		    .attributes = UNIX_ATTRIBUTES(S_IFLNK | 0777) }, true },
+		{ { .name = "requirements.txt/", .data = "" }, false },
+		{ { .name = "reqs/requirements.txt", .data = "six\n" }, false },
+	};
+	struct unpack_result r;
+	struct err e = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct buf b = { 0 };
+
+		build_zip(&b, &cases[i].item, 1, NULL);
+		assert_int_equal(unpack(NULL, &b, &r, &e), 0);
+		assert_int_equal(r.has_requirements, cases[i].has);
+		buf_free(&b);
+	}
+}
+
 static void
 test_bad_names(void **state)
 {
@@ -446,10 +473,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_good),	 TEST(test_bad_names),	    TEST(test_long_names),
-		TEST(test_duplicates),	 TEST(test_links),	    TEST(test_kinds),
-		TEST(test_two_meanings), TEST(test_damage),	    TEST(test_shapes),
-		TEST(test_not_a_zip),	 TEST(test_cut_and_changed), TEST(test_too_large),
+		TEST(test_good), TEST(test_linked_requirements), TEST(test_bad_names),
+		TEST(test_long_names), TEST(test_duplicates), TEST(test_links),
+		TEST(test_kinds), TEST(test_two_meanings), TEST(test_damage),
+		TEST(test_shapes), TEST(test_not_a_zip), TEST(test_cut_and_changed),
+		TEST(test_too_large),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
