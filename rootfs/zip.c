@@ -34,6 +34,9 @@ enum {
 	FLAG_STRONG = 0x0040,
 	FLAG_MASKED = 0x2000,
 
+	EXTRA_ZIP64 = 0x0001,
+	EXTRA_UNICODE_PATH = 0x7075,
+
 	SYSTEM_UNIX = 3,
 	SYSTEM_MAC = 19,
 	DOS_DIRECTORY = 0x10,
@@ -114,8 +117,8 @@ find_end(int fd, uint64_t bytes, uint64_t *at, struct err *e)
 		return err_set(e, ERR_INPUT, "the zip does not end where it says: something "
 			       "follows its end, or its end is cut off");
 	if (memcmp(head, "PK\3\4", 4) == 0)
-		return err_set(e, ERR_INPUT, "the zip is truncated: the directory at its end is "
-			       "missing");
+		return err_set(e, ERR_INPUT, "the zip is truncated, or has a comment of more than "
+			       "%d bytes", COMMENT_MAX);
 	return err_set(e, ERR_INPUT, "the file is not a zip");
 }
 
@@ -194,9 +197,10 @@ refuse(const struct zip_entry *x, enum err_class cls, const char *what, struct e
 	return err_set(e, cls, "the entry '%s' %s", names_show(x->raw, x->raw_len, shown), what);
 }
 
-/* The values that zip64 has moved to the extra field, in their fixed order. */
+/* The extra fields: the values that zip64 has moved there, in their fixed order; and a name,
+ * which some readers take instead of the entry's own. */
 static int
-read_extra64(struct zip_entry *x, const unsigned char *p, size_t len, struct err *e)
+read_extra(struct zip_entry *x, const unsigned char *p, size_t len, struct err *e)
 {
 	uint64_t *moved[3];
 	size_t wanted = 0;
@@ -207,22 +211,21 @@ read_extra64(struct zip_entry *x, const unsigned char *p, size_t len, struct err
 		moved[wanted++] = &x->compressed;
 	if (x->offset == UINT32_MAX)
 		moved[wanted++] = &x->offset;
-	if (!wanted)
-		return 0;
-	while (len >= 4) {
-		size_t n = u16(p + 2);
-
+	for (size_t n; len >= 4; p += 4 + n, len -= 4 + n) {
+		n = u16(p + 2);
 		if (n > len - 4)
-			break;
-		if (u16(p) == 1 && n >= 8 * wanted) {
-			for (size_t i = 0; i < wanted; i++)
-				*moved[i] = u64(p + 4 + 8 * i);
-			return 0;
-		}
-		p += 4 + n;
-		len -= 4 + n;
+			return refuse(x, ERR_INPUT, "has a damaged extra field", e);
+		if (u16(p) == EXTRA_ZIP64 && n >= 8 * wanted)
+			while (wanted) {
+				wanted--;
+				*moved[wanted] = u64(p + 4 + 8 * wanted);
+			}
+		/* A version and a checksum stand before the name. */
+		if (u16(p) == EXTRA_UNICODE_PATH &&
+		    (n != x->raw_len + 5u || memcmp(p + 9, x->raw, x->raw_len) != 0))
+			return refuse(x, ERR_INPUT, "has two different names", e);
 	}
-	return refuse(x, ERR_INPUT, "has no size", e);
+	return wanted ? refuse(x, ERR_INPUT, "has no size", e) : 0;
 }
 
 /* Kind and x bit from the attributes, of whose systems only some have either. */
@@ -281,7 +284,7 @@ read_central(struct zip_entry *x, const unsigned char *p, size_t len, size_t *us
 	x->compressed = u32(p + 20);
 	x->size = u32(p + 24);
 	x->offset = u32(p + 42);
-	if (read_extra64(x, p + CENTRAL_BYTES + name, extra, e) < 0 ||
+	if (read_extra(x, p + CENTRAL_BYTES + name, extra, e) < 0 ||
 	    read_kind(x, p[5], u32(p + 38), e) < 0)
 		return -1;
 	if (u16(p + 10) == 0 && x->compressed != x->size)

@@ -364,6 +364,9 @@ test_two_meanings(void **state)
 	memcpy(unicode + 9, "../x", 4);
 	refuse_items(state, &(struct item){ .name = "main.py", .data = "", .extra = unicode,
 					    .extra_len = sizeof(unicode) }, 1, "'main.py'");
+	refuse_items(state, &(struct item){ .name = "main.py", .data = "", .central_extra = unicode,
+					    .central_extra_len = sizeof(unicode) }, 1,
+		     "the entry 'main.py' has two different names");
 	refuse_items(state, &(struct item){ .name = "main.py", .data = "/etc", .extra = xl,
 					    .extra_len = sizeof(xl) - 1 }, 1, "'main.py'");
 }
@@ -371,6 +374,12 @@ test_two_meanings(void **state)
 static void
 test_damage(void **state)
 {
+	static const struct item extra[] = {
+		{ .name = "a", .data = "" },
+		{ .name = "b", .data = "", .central_extra = "\x55\x54\x09\0", .central_extra_len = 5 },
+	};
+
+	refuse_items(state, extra, 2, "the entry 'b' has a damaged extra field");
 	refuse_items(state, &(struct item){ .name = "a", .data = "hello", .crc_xor = 1 }, 1,
 		     "the entry 'a' is damaged");
 	refuse_items(state, &(struct item){ .name = "a", .data = "hello", .method = 8 }, 1,
@@ -396,7 +405,7 @@ test_shapes(void **state)
 	refuse_shape(state, &(struct shape){ .prefix = "#!/bin/sh\n", .directory_add = (uint32_t)-10 },
 		     "start of the file");
 	refuse_shape(state, &(struct shape){ .suffix = "garbage" }, "something follows its end");
-	refuse_shape(state, &(struct shape){ .comment = comment }, "");
+	refuse_shape(state, &(struct shape){ .comment = comment }, "a comment of more than 4096 bytes");
 	refuse_shape(state, &(struct shape){ .comment = "PK\5\6 and more than an end record" }, "where it says");
 	refuse_shape(state, &(struct shape){ .disk = 1 }, "one part of several");
 	refuse_shape(state, &(struct shape){ .count_add = 1 }, "directory is damaged");

@@ -25,6 +25,8 @@ struct item {
 	bool descriptor;
 	const char *extra; /* of the header: id, length and content */
 	size_t extra_len;
+	const char *central_extra; /* of the directory */
+	size_t central_extra_len;
 };
 
 struct shape {
@@ -119,11 +121,14 @@ put_central(struct buf *b, const struct item *x, uint32_t offset)
 	put32(b, (uint32_t)len);
 	put32(b, (uint32_t)len + x->size_add);
 	put16(b, (uint32_t)name_len(x));
-	put32(b, 0); /* extra, comment */
+	put16(b, (uint32_t)x->central_extra_len);
+	put16(b, 0); /* comment */
 	put32(b, 0); /* disk, internal attributes */
 	put32(b, x->attributes);
 	put32(b, offset + x->offset_add);
 	buf_put(b, x->name, name_len(x));
+	if (x->central_extra_len)
+		buf_put(b, x->central_extra, x->central_extra_len);
 }
 
 static void
