@@ -19,8 +19,9 @@ PATH_STEPS_MAX = 100000
 def describe(error, encode):
     """{"type", "message", "traceback"}, of such a size that the line they go into fits."""
     kind = error.kind if isinstance(error, Failure) else name_of(error)
-    out = {"type": cut_end(clean(kind), TYPE_MAX), "message": "", "traceback": ""}
-    out["message"] = cut_end(message_of(error), MESSAGE_MAX)
+    message = message_of(error)
+    out = {"type": cut_end(kind, TYPE_MAX), "message": cut_end(message, MESSAGE_MAX),
+           "traceback": ""}
     trace = "" if isinstance(error, Failure) else clean(traceback_of(error))
     limit = TRACEBACK_MAX
     while True:  # control characters grow by six in JSON
@@ -28,7 +29,7 @@ def describe(error, encode):
         if len(encode(out).encode("utf-8")) <= LINE_MAX:
             return out
         if limit < 1024:
-            out["message"] = cut_end(out["message"], 1024)
+            out["message"] = cut_end(message, 1024)
         limit //= 2
 
 
@@ -50,8 +51,8 @@ def message_of(error):
         return "(its message cannot be read: __str__ raised %s)" % name_of(second)
     if isinstance(error, SystemExit):
         shown = "" if error.code is None else text
-        return clean("the function called sys.exit(%s); a function answers by returning" % shown)
-    return clean(text)
+        return "the function called sys.exit(%.1000s); a function answers by returning" % shown
+    return text
 
 
 def clean(text):
@@ -60,12 +61,12 @@ def clean(text):
 
 
 def cut_end(text, limit):
-    data = text.encode("utf-8")
+    """Clean and at most limit bytes.  What goes is not copied: a message may be all that the
+    memory holds."""
+    data = clean(text[:limit + 1]).encode("utf-8")
     if len(data) <= limit:
-        return text
-    mark = " [%d bytes in all]" % len(data)
-    if limit < 1024:
-        mark = ""
+        return data.decode("utf-8")
+    mark = " [%d characters in all]" % len(text) if limit >= 1024 else ""
     return data[:limit - len(mark)].decode("utf-8", "ignore") + mark
 
 
@@ -114,9 +115,12 @@ def traceback_of(error):
 
 
 def keep_user_frames(whole, seen):
+    """Here, and in what it was caused by and holds; a long message is cut before it is copied."""
     if whole is None or id(whole) in seen:
         return
     seen.add(id(whole))
+    if isinstance(getattr(whole, "_str", None), str):
+        whole._str = cut_end(whole._str, MESSAGE_MAX)
     frames = [f for f in whole.stack if not is_own_frame(f.filename)]
     while frames and "/asyncio/" in frames[0].filename:
         frames.pop(0)  # asyncio.run around an async main

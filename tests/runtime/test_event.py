@@ -121,7 +121,7 @@ def test_traceback_has_user_frames_only(event):
 
 
 @pytest.mark.parametrize("source,kind,words", [
-    ("raise ValueError('x' * 10**7)", "ValueError", "[10000000 bytes in all]"),
+    ("raise ValueError('x' * 10**7)", "ValueError", "[10000000 characters in all]"),
     ("raise ValueError('\\ud800\\0')", "ValueError", "\\ud800\\x00"),
     ("raise KeyboardInterrupt", "KeyboardInterrupt", ""),
     ("raise BaseException('b')", "BaseException", "b"),
@@ -139,6 +139,16 @@ def test_failures(event, source, kind, words):
     assert not r.ok and r.type == kind and words in r.message
     assert len(r.message.encode()) <= 8 << 10 and len(r.traceback.encode()) <= 32 << 10
     assert "main" in r.traceback
+
+
+@pytest.mark.parametrize("message", ["'x' * (100 << 20)", "'x\\n' * (50 << 20)"])
+def test_message_that_fills_the_memory(event, message):
+    """Not a failure of ours to describe it: no copy of it is made."""
+    r = event("import resource\ndef main(p):\n text = %s\n"
+              " resource.setrlimit(resource.RLIMIT_DATA, (150 << 20,) * 2)\n"
+              " raise ValueError(text)\n" % message)
+    assert r.type == "ValueError" and r.message.endswith("[104857600 characters in all]")
+    assert "line 5, in main" in r.traceback and "ValueError: x" in r.traceback
 
 
 def test_long_traceback_is_cut_in_the_middle(event):
