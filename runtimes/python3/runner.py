@@ -161,6 +161,16 @@ class Channel:
                 pass
             self.spare = -1
 
+    def has_input(self):
+        """Whether the node has sent something already."""
+        posix.set_blocking(self.fd, False)
+        try:
+            self.rest += posix.read(self.fd, LINE_MAX)
+        except BlockingIOError:
+            pass
+        posix.set_blocking(self.fd, True)
+        return bool(self.rest)
+
     def read_line(self):
         """The next line without its newline, or None at the end of the stream."""
         data = self.rest
@@ -370,13 +380,13 @@ class Context:
 
     __slots__ = ("event_id", "function_id", "request_id", "source", "attempt", "_deadline_ns")
 
-    def __init__(self, event):
+    def __init__(self, event, sent_ns):
         self.event_id = event.get("event_id")
         self.function_id = event.get("function_id")
         self.request_id = event.get("request_id")
         self.source = event.get("source")
         self.attempt = event.get("attempt", 1)
-        self._deadline_ns = _monotonic_ns() + event.get("timeout_ms", 0) * 1000000
+        self._deadline_ns = sent_ns + event.get("timeout_ms", 0) * 1000000
 
     def remaining_ms(self):
         """Milliseconds until the function is ended, never below 0."""
@@ -456,6 +466,7 @@ class Run:
 
     def __init__(self, fd, root):
         self.root = root
+        self.began_ns = _monotonic_ns() - time.process_time_ns()  # of the process
         self.import_us = self.run_us = 0
         self.channel = Channel(fd)
         self.decode, self.encode = _codec()
@@ -514,13 +525,15 @@ class Run:
         """The kind of the event's payload and its bytes.  What is wrong here is the node's
         fault."""
         try:
+            # What waited here during the import was sent when the process began.
+            early = self.channel.has_input()
             line = self.channel.read_line()
             if line is None:
                 _exit(0)  # made ahead of an event that never came
             event = self.decode(line.decode("utf-8"))
             if event.get("type") != "event":
                 raise ValueError("not an event")
-            self.context = Context(event)
+            self.context = Context(event, self.began_ns if early else _monotonic_ns())
             return event.get("payload", "none"), self.channel.read_bytes(event.get("bytes", 0))
         except MemoryError:
             raise

@@ -78,6 +78,19 @@ def test_signatures(event, source, expected):
     assert json.loads(r.body) == expected
 
 
+def test_remaining_time_counts_the_import(stage, root):
+    """The deadline does not wait for an import that the event waits for."""
+    from conftest import Process, command_of, write_files
+    write_files(root, {"function/main.py": "import time\ntime.sleep(1)\n"
+                       "def main(p, context): return context.remaining_ms()"})
+    p = Process(command_of(stage, "command", root), root)
+    p.write(b'{"v":1,"type":"event","timeout_ms":60000}\n')
+    assert p.line()["type"] == "imported"
+    body = p.stream.read(p.line()["bytes"])
+    assert 0 < int(body) <= 59000
+    p.end()
+
+
 def test_default_is_used_without_payload(event):
     r = event("def main(payload={'x': 1}, context=None): return [payload, context.event_id]")
     assert json.loads(r.body) == [{"x": 1}, "E1"]
