@@ -3,8 +3,8 @@
 
 pip's settings are the operator's: pip.conf and PIP_* as the sandbox's environment has
 them, but for what would lead it away from --target.  What pip prints is the build's log
-as it is; its standard error passes through here, because its last "ERROR:" line is the
-reason that the function's owner is told.
+as it is; its standard error passes through here, because the reason that the function's
+owner is told stands there.
 """
 import os
 import select
@@ -51,7 +51,7 @@ def pip_environment(scratch):
 
 
 def run_pip(function, path, target, scratch, timeout_s):
-    """(exit status or None after the timeout, the last line of its errors or None)."""
+    """(exit status or None after the timeout, what it says went wrong or None)."""
     command = [sys.executable, "-I", "-m", "pip", "install", "--no-input", "--no-cache-dir",
                "--no-color", "--disable-pip-version-check", "--no-warn-script-location",
                "--root-user-action=ignore", "--progress-bar", "off", "--no-compile", "--no-user",
@@ -76,9 +76,9 @@ def has_ended(pip):
 
 
 def copy_errors(pip, deadline):
-    """pip's standard error to ours until pip ends; its last error line.  A child that
-    holds the pipe longer does not hold up the build."""
-    fd, rest, reason = pip.stderr.fileno(), b"", None
+    """pip's standard error to ours until pip ends; what went wrong, by its last error or
+    its first diagnosis.  A child that holds the pipe longer does not hold up the build."""
+    fd, rest, reasons = pip.stderr.fileno(), b"", {}
     open_end = True
     os.set_blocking(fd, False)
     while time.monotonic() < deadline:
@@ -94,14 +94,19 @@ def copy_errors(pip, deadline):
         *lines, rest = (rest + data).split(b"\n")
         rest = rest[-65536:]
         for line in lines:
-            reason = error_text(line) or reason
-    return error_text(rest) or reason
+            note_reason(reasons, line)
+    note_reason(reasons, rest)
+    return reasons.get("error") or reasons.get("diagnosis")
 
 
-def error_text(line):
+def note_reason(reasons, line):
     text = line.decode("utf-8", "replace").strip()
     if text.lower().startswith("error:"):
-        return text[6:].strip()[:1000] or None
-    if text.endswith(": No module named pip"):
-        return "this image has no pip"
-    return None
+        text = text[6:].strip()
+        # One word is the name of a kind of error; and where to read on is no reason.
+        if " " in text and not text.startswith("ResolutionImpossible:"):
+            reasons["error"] = text[:1000]
+    elif text.startswith("\N{MULTIPLICATION SIGN} "):
+        reasons.setdefault("diagnosis", text[2:1000])
+    elif text.endswith(": No module named pip"):
+        reasons["error"] = "this image has no pip"

@@ -97,13 +97,14 @@ def test_code_is_not_run(build, root):
     assert r.ok and not mark.exists()
 
 
-def wheel(path, name, files):
+def wheel(path, name, files, needs=""):
     path.mkdir(exist_ok=True)
     with zipfile.ZipFile(path / f"{name}-1.0-py3-none-any.whl", "w") as z:
         info = f"{name}-1.0.dist-info/"
         for file, text in files.items():
             z.writestr(file, text)
-        z.writestr(info + "METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        z.writestr(info + "METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+                   + needs)
         z.writestr(info + "WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\n"
                    "Tag: py3-none-any\n")
         z.writestr(info + "RECORD", "".join(f"{f},,\n" for f in files))
@@ -141,6 +142,20 @@ def test_requirements_that_do_not_exist(build, root):
     assert r.message == ("pip could not install requirements.txt: No matching distribution found "
                          "for no-such-thing==9")
     assert "ERROR: Could not find a version" in r.err
+
+
+def test_requirements_that_conflict(build, root):
+    wheel(root / "wheels", "one", {"one.py": ""}, "Requires-Dist: two>2\n")
+    wheel(root / "wheels", "two", {"two.py": ""})
+    r = build({"main.py": GOOD, "requirements.txt": "one\ntwo==1.0\n"}, env=offline(root))
+    assert r.message.startswith("pip could not install requirements.txt: Cannot install "), r.err
+    assert r.message.endswith("because these package versions have conflicting dependencies.")
+
+
+def test_requirement_that_does_not_build(build, root):
+    r = build({"main.py": GOOD, "requirements.txt": "./broken\n",
+               "broken/setup.py": "import sys\nsys.exit(3)\n"}, env=offline(root))
+    assert "did not run successfully" in r.message and "failed" not in r.message, r.err
 
 
 def test_malformed_requirements(build, root):
