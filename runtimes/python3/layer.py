@@ -30,11 +30,14 @@ def plan(trees):
         for folder, folders, files in os.walk(root):
             base = prefix + folder[len(root):]
             for name in folders + files:
-                add(entries, base, name, os.path.join(folder, name), root)
+                add(entries, base, name, os.path.join(folder, name))
+    for name, (kind, path) in list(entries.items()):
+        if kind == "file" and name.endswith(".py"):
+            add_pyc(entries, name, path)
     return [(name, *entries[name]) for name in sorted(entries)]
 
 
-def add(entries, base, name, path, root):
+def add(entries, base, name, path):
     where = base + "/" + name
     try:
         where.encode("utf-8")
@@ -51,8 +54,6 @@ def add(entries, base, name, path, root):
         return  # of another interpreter or of another source; ours comes instead
     else:
         entries[where] = ("file", path)
-        if name.endswith(".py"):
-            add_pyc(entries, where, path)
 
 
 def add_pyc(entries, where, path):
@@ -60,8 +61,8 @@ def add_pyc(entries, where, path):
     if len(os.path.basename(cached).encode("utf-8")) > NAME_MAX:
         return
     folder = os.path.dirname(cached)
-    if entries.get(folder, ("dir",))[0] != "dir":
-        return  # a file or a link called __pycache__: then Python compiles at each start
+    if cached in entries or entries.get(folder, ("dir",))[0] != "dir":
+        return  # the package has something else there: then Python compiles at each start
     entries.setdefault(folder, ("dir", path))
     entries[cached] = ("pyc", path)
 

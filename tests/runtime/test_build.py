@@ -1,4 +1,5 @@
 """build.py: checks, requirements, the layer."""
+import importlib.util
 import io
 import marshal
 import os
@@ -205,6 +206,14 @@ def test_special_and_strange_files(build, root):
     os.unlink(root / "function/dangling")
     (root / "function" / ("n" * 250 + ".py")).write_text("")  # no room for the name of its .pyc
     assert build({}).ok
+
+
+@pytest.mark.parametrize("name", ["__pycache__", importlib.util.cache_from_source("main.py") + "/x"])
+def test_something_else_where_compiled_code_goes(build, name):
+    r = build({"main.py": GOOD, "a.py": "", "zz.py": "", name: "mine"})
+    assert r.ok and content(r, "function/" + name) == b"mine"
+    m = members(r)
+    assert all(m[os.path.dirname(n)].isdir() for n in m if "/" in n), list(m)
 
 
 def test_read_only_package(build, root):
