@@ -57,8 +57,10 @@ def parse(path, name):
     except SyntaxError as error:
         where = "%s, line %d" % (name, error.lineno) if error.lineno else name
         raise Failure("SyntaxError", "%s: %s%s" % (where, error.msg, shown(error.text))) from None
-    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
-        raise Failure("SyntaxError", "%s: %s" % (name, error or type(error).__name__)) from None
+    except (RecursionError, MemoryError):  # the parser's own bounds, not the sandbox's
+        raise Failure("SyntaxError", "%s: an expression is nested too deeply" % name) from None
+    except (ValueError, OverflowError) as error:
+        raise Failure("SyntaxError", "%s: %s" % (name, error)) from None
 
 
 def shown(text):

@@ -69,7 +69,9 @@ def test_same_package_same_bytes(build):
     ({"main.py": b"# -*- coding: nope -*-\n"}, "SyntaxError", "unknown encoding"),
     ({"main.py": b"x = 1\ny = '\xff'\n"}, "SyntaxError", "line 2: the file is not utf-8 text"),
     ({"main.py": b"x = '\0'\n"}, "SyntaxError", "NUL"),
-    ({"main.py": "x = " + "(" * 5000 + ")" * 5000}, "SyntaxError", "main.py")])
+    ({"main.py": "x = " + "(" * 5000 + ")" * 5000}, "SyntaxError", "main.py"),
+    ({"main.py": "x = " + "-" * 20000 + "1"}, "SyntaxError", "main.py: an expression is nested"),
+    ({"main.py": "x = a" + ".b" * 20000}, "SyntaxError", "main.py: an expression is nested")])
 def test_refused(build, files, kind, words):
     r = build(files)
     assert not r.ok and r.type == kind and words in r.message, r.result
