@@ -38,13 +38,17 @@ class Failure(Exception):
         self.kind = kind
 
 
+_parts = {}
+
+
 def part(name):
-    """The module `name` beside this one, loaded once, never found through sys.path."""
-    full = "pratai_" + name
-    if full in sys.modules:
-        return sys.modules[full]
-    path = HERE + "/" + name + ".py"
-    return _load(spec_from_file_location(full, path, loader=SourceFileLoader(full, path)))
+    """The module `name` beside this one, loaded once, never found through sys.path or among
+    the function's modules."""
+    if name not in _parts:
+        full, path = "pratai_" + name, HERE + "/" + name + ".py"
+        loader = SourceFileLoader(full, path)
+        _parts[name] = _load(spec_from_file_location(full, path, loader=loader))
+    return _parts[name]
 
 
 def _exists(path):

@@ -331,6 +331,12 @@ def test_names_of_the_standard_library_in_the_function(event):
     assert r.type == "ValueError" and "line 1, in main" in r.traceback
 
 
+def test_module_named_as_one_of_the_runtime(event):
+    r = event({"main.py": "import pratai_failure\ndef main(p): raise ValueError('x')",
+               "pratai_failure.py": ""})
+    assert r.type == "ValueError" and "line 2, in main" in r.traceback
+
+
 def test_environment_names_the_event(event):
     source = "def main(p):\n import os\n return os.environ['PRATAI_EVENT_ID']"
     assert json.loads(event(source, env={"PRATAI_EVENT_ID": "old"}).body) == "E1"
