@@ -41,9 +41,11 @@ drop_intake(void *data)
 
 /* ---- answers ---- */
 
+enum { FIELDS_MAX = 8 + 64 }; /* ours and a function's */
+
 struct event_fields {
 	char id[ID_TEXT_MAX], duration[24], cpu[24], memory[24];
-	struct http_field fields[8 + 32 + 1];
+	struct http_field fields[FIELDS_MAX + 1];
 	size_t n;
 };
 
@@ -91,8 +93,8 @@ answer_success(struct call *c, const struct event *ev, const void *response, siz
 	};
 
 	fields_of(&f, ev);
-	for (const struct json *m = json_first(own); m && f.n < 40; m = json_next(m))
-		if (json_is_string(m) && !str_starts(json_key(m), "Pratai-"))
+	for (const struct json *m = json_first(own); m && f.n < FIELDS_MAX; m = json_next(m))
+		if (json_is_string(m))
 			add_field(&f, json_key(m), json_string_value(m));
 	if (c->request && !c->answered) {
 		c->answered = true;

@@ -75,18 +75,18 @@ is_token(const char *s)
 	return p != s && p - s < 128;
 }
 
-/* Fields that belong to the connection and not to the answer: the server's to set. */
+/* Fields of the connection and of the platform: the server's to set. */
 static bool
-is_hop_field(const char *name)
+is_server_field(const char *name)
 {
-	static const char *const hop[] = { "connection",        "content-length", "keep-alive",
-					   "proxy-connection",  "te",             "trailer",
-					   "transfer-encoding", "upgrade" };
+	static const char *const names[] = { "connection", "content-length",   "date",
+					     "keep-alive", "proxy-connection", "te",
+					     "trailer",	   "transfer-encoding", "upgrade" };
 
-	for (size_t i = 0; i < sizeof hop / sizeof *hop; i++)
-		if (!strcasecmp(name, hop[i]))
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (!strcasecmp(name, names[i]))
 			return true;
-	return false;
+	return !strncasecmp(name, "pratai-", strlen("pratai-"));
 }
 
 static int
@@ -111,7 +111,7 @@ get_fields(const struct json *fields, struct event *ev, struct err *e)
 				       "and a text without control characters, or is too long",
 				       is_token(name) ? name : "?");
 		}
-		if (!is_hop_field(name))
+		if (!is_server_field(name))
 			json_put_str(kept, name, value);
 	}
 	free(ev->response_fields);

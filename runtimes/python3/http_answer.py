@@ -9,9 +9,9 @@ another answer's header.
 from pratai_runner import Failure
 
 KEYS = {"statusCode", "headers", "body", "isBase64Encoded"}
-# They belong to the connection, which the server answers for.
-HOP_BY_HOP = {"connection", "content-length", "keep-alive", "proxy-connection", "te",
-              "trailer", "transfer-encoding", "upgrade"}
+# They belong to the connection, which the server answers for; so does what begins with pratai-.
+SERVER_FIELDS = {"connection", "content-length", "date", "keep-alive", "proxy-connection", "te",
+                 "trailer", "transfer-encoding", "upgrade"}
 TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
                   "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 FIELDS_MAX = 64
@@ -73,7 +73,7 @@ def check_headers(headers):
 def check_field(name, value):
     if not isinstance(name, str) or not name or len(name) > NAME_MAX or not TOKEN.issuperset(name):
         raise bad("has the header name %.100r, which HTTP does not allow" % (name,))
-    if name.lower() in HOP_BY_HOP:
+    if name.lower() in SERVER_FIELDS or name.lower().startswith("pratai-"):
         raise bad("has the header %s, which the server sets itself" % name)
     if isinstance(value, bool):
         value = "true" if value else "false"

@@ -79,7 +79,8 @@ answers_are_taken(void **state)
 	assert_int_equal(r.import_us, 7);
 	assert_int_equal(parse("{\"v\":1,\"type\":\"result\",\"ok\":true,\"run_us\":9,\"status\":201,"
 			       "\"content_type\":\"text/plain\",\"bytes\":4,\"new\":[],"
-			       "\"fields\":{\"X-A\":\"b\",\"Content-Length\":\"9\"}}", &r, &ev, &e), 0);
+			       "\"fields\":{\"X-A\":\"b\",\"Content-Length\":\"9\","
+			       "\"DATE\":\"d\",\"pratai-state\":\"succeeded\"}}", &r, &ev, &e), 0);
 	assert_int_equal(r.type, RUNTIME_RESULT);
 	assert_true(r.ok && ev.has_response);
 	assert_int_equal(r.bytes, 4);
