@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "core/base/err.h"
 #include "core/base/fdio.h"
@@ -112,6 +113,9 @@ pipe_open(struct sandbox_run *run, enum output_stream s, struct err *e)
 	p->their_fd = fds[1];
 	/* Not pipe2's O_NONBLOCK: the writing end is the user's process's. */
 	if (fd_set_nonblocking(p->fd))
+		return err_sys(e, ERR_NODE, "pipe");
+	/* Programs that log to /dev/stdout open it anew, with the sandbox's user's rights. */
+	if (fchmod(p->their_fd, 0622))
 		return err_sys(e, ERR_NODE, "pipe");
 	p->watch = loop_fd_add(run->loop, p->fd, EPOLLIN, on_pipe, p, e);
 	return p->watch ? 0 : -1;

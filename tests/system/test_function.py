@@ -99,6 +99,20 @@ def test_its_log(platform):
     assert len(printed) == 5 and printed[0].endswith("1 printed")
 
 
+def test_output_that_is_opened_by_name(platform):
+    """As programs do that are told to log to /dev/stdout; it cannot be read back."""
+    name = platform.wait_function(
+        "import os\ndef main(payload):\n"
+        " open('/dev/stdout', 'w').write('by name\\n')\n"
+        " os.system('echo by shell > /dev/stderr')\n"
+        " try: open('/dev/stdout')\n"
+        " except OSError as error: return error.strerror\n")
+    r = platform.call(name)
+    assert r.json() == "Permission denied", r.text
+    record = platform.ended(r.headers["Pratai-Event-Id"])
+    assert sorted(platform.log_of(record["event_id"]).splitlines()) == ["by name", "by shell"]
+
+
 def test_a_failure_shows_where(platform):
     name = platform.wait_function("fails")
     r = platform.call(name, 7)
