@@ -22,6 +22,15 @@ fd_close(int *fd)
 }
 
 int
+fd_open_standard(void)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd)
+			return -1;
+	return 0;
+}
+
+int
 fd_set_nonblocking(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);

@@ -41,6 +41,13 @@ free_cleanup(void *p)
 /* Sets *fd to -1 after closing it, if it is open. */
 void fd_close(int *fd);
 
+/*
+ * First of all in a program: where standard input, output or error are closed, puts something
+ * there that can be neither read nor written, as before.  Otherwise the next file or directory
+ * that is opened becomes one of the three: written to, or handed to whoever inherits them.
+ */
+int fd_open_standard(void);
+
 int fd_set_nonblocking(int fd);
 /* For a descriptor that is to survive exec. */
 int fd_set_inheritable(int fd);

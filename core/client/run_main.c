@@ -325,6 +325,26 @@ read_image(struct run *r, struct err *e)
 	return 0;
 }
 
+/* From a directory "/proc/self/fd/0/.." leads anywhere: a sandbox gets files only. */
+static int
+read_stdio(struct sandbox_spec *spec, struct err *e)
+{
+	static const char *const names[] = { "input", "output", "error" };
+
+	for (int i = 0; i < 3; i++) {
+		struct stat st;
+
+		if (fstat(i, &st))
+			return err_sys(e, ERR_INPUT, "standard %s", names[i]);
+		if (S_ISDIR(st.st_mode))
+			return err_set(e, ERR_INPUT,
+				       "standard %s is a directory, which leads out of a sandbox",
+				       names[i]);
+		spec->stdio[i] = i;
+	}
+	return 0;
+}
+
 static int
 read_options(struct run *r, struct err *e)
 {
@@ -347,9 +367,8 @@ read_options(struct run *r, struct err *e)
 	    read_environment(r, e))
 		return -1;
 	spec->uid_base = geteuid() ? 0 : RUN_UID_BASE;
-	spec->stdio[0] = 0;
-	spec->stdio[1] = 1;
-	spec->stdio[2] = 2;
+	if (read_stdio(spec, e))
+		return -1;
 	spec->channel = spec->netns = spec->netns_home = spec->devices = -1;
 	return read_image(r, e);
 }
@@ -536,6 +555,8 @@ run(int argc, char **argv)
 int
 main(int argc, char **argv)
 {
+	if (fd_open_standard())
+		return REPORT_EXIT_ERROR;
 	if (argc < 2 || strcmp(argv[1], "run"))
 		return hand_over(argv);
 	return run(argc, argv);

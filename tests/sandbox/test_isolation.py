@@ -92,6 +92,31 @@ def test_descriptors(run, tmp):
     os.close(fd)
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
+@pytest.mark.parametrize("options", [[], ["--network", "host"], ["--rootfs", "/"]])
+def test_closed_descriptors_of_the_caller(run, closed, options):
+    """What `pratai run` opens for itself (its store, cgroups) does not take their place: through
+    a directory of the machine's everything could be reached.  They stay unusable."""
+    script = "ls /proc/self/fd/0/.. /proc/self/fd/1/..; cat; /bin/echo x; exit 5"
+    words = run.command(options, ["/bin/sh", "-c", script])
+    p = subprocess.run(["/bin/sh", "-c", 'exec "$@" ' + closed, "sh", *words], text=True,
+                       env=run.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                       stderr=subprocess.PIPE, timeout=60, check=False)
+    assert p.returncode == 5
+    assert p.stderr.count("Not a directory") == 2
+    assert p.stderr.count("Bad file descriptor") == closed.count("&")
+    assert p.stdout == ("" if ">" in closed else "x\n")
+
+
+@pytest.mark.parametrize("n", range(3))
+def test_a_directory_is_no_standard_descriptor(run, n):
+    directory = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    files = {("stdin", "stdout", "stderr")[n]: directory}
+    p = subprocess.Popen(run.command([], ["/bin/true"]), env=run.environment(), **files)
+    os.close(directory)
+    assert p.wait(60) == 125
+
+
 @pytest.mark.parametrize("n", range(3, 12))
 def test_workdir_through_a_descriptor(run, n):
     """E02, CVE-2024-21626: the working directory may not be one of the runner's."""
