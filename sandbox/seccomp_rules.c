@@ -16,6 +16,7 @@
  *     the whole of Dirty Pipe (CVE-2022-0847).  copy_file_range has no pipe for the caller
  *     to hold and stays.  ENOSYS makes every runtime we know copy with read and write;
  *   - what tells about pages of shared layers: cachestat;
+ *   - pages of the machine's huge page pool, which no memory limit counts;
  *   - TIOCSTI and TIOCLINUX (input for the terminal outside), TIOCSETD and TCP_ULP (both
  *     load kernel modules on demand).
  */
@@ -28,6 +29,8 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 
 #define CALL(name) {#name, -1}
@@ -64,10 +67,10 @@ static const struct seccomp_call allowed[] = {
 	CALL(inotify_init), CALL(inotify_init1), CALL(inotify_add_watch),
 	CALL(inotify_rm_watch), CALL(pause),
 	/* memory */
-	CALL(mmap), CALL(munmap), CALL(mremap), CALL(mprotect), CALL(pkey_mprotect),
+	CALL(munmap), CALL(mremap), CALL(mprotect), CALL(pkey_mprotect),
 	CALL(pkey_alloc), CALL(pkey_free), CALL(brk), CALL(madvise), CALL(msync), CALL(mincore),
 	CALL(mlock), CALL(mlock2), CALL(munlock), CALL(mlockall), CALL(munlockall),
-	CALL(memfd_create), CALL(membarrier), {"map_shadow_stack", 453}, {"mseal", 462},
+	CALL(membarrier), {"map_shadow_stack", 453}, {"mseal", 462},
 	/* processes and threads */
 	CALL(fork), CALL(vfork), CALL(execve), CALL(execveat), CALL(exit), CALL(exit_group),
 	CALL(wait4), CALL(waitid), CALL(pidfd_open), CALL(pidfd_send_signal),
@@ -104,7 +107,7 @@ static const struct seccomp_call allowed[] = {
 	CALL(getsockname), CALL(getpeername), CALL(getsockopt), CALL(shutdown), CALL(sendto),
 	CALL(recvfrom), CALL(sendmsg), CALL(recvmsg), CALL(sendmmsg), CALL(recvmmsg),
 	/* IPC, each sandbox has its own namespace of it */
-	CALL(shmget), CALL(shmat), CALL(shmdt), CALL(shmctl), CALL(semget), CALL(semop),
+	CALL(shmat), CALL(shmdt), CALL(shmctl), CALL(semget), CALL(semop),
 	CALL(semtimedop), CALL(semctl), CALL(msgget), CALL(msgsnd), CALL(msgrcv), CALL(msgctl),
 	CALL(mq_open), CALL(mq_unlink), CALL(mq_timedsend), CALL(mq_timedreceive),
 	CALL(mq_notify), CALL(mq_getsetattr),
@@ -208,6 +211,11 @@ static const struct seccomp_case seccomp_cases[] = {
 	IS_NOT(1, 8 /* SECCOMP_FILTER_FLAG_NEW_LISTENER */, 0, EPERM),
 };
 
+/* As when the pool is empty: allocators then take ordinary pages, THP included. */
+static const struct seccomp_case mmap_cases[] = {IS_NOT(3, MAP_HUGETLB, 0, ENOMEM)};
+static const struct seccomp_case memfd_cases[] = {IS_NOT(1, MFD_HUGETLB, 0, ENOMEM)};
+static const struct seccomp_case shmget_cases[] = {IS_NOT(2, SHM_HUGETLB, 0, ENOMEM)};
+
 /*
  * Unix, IPv4 and IPv6; of the latter two TCP and UDP, so that no protocol's module is
  * loaded on demand (SCTP, DCCP, MPTCP, ...), and nothing raw.  AF_INET is 2 and AF_INET6
@@ -241,7 +249,8 @@ static const struct seccomp_case setsockopt_cases[] = {
 		RULE(ioctl, ioctl_cases, OK), RULE(prctl, prctl_cases, EINVAL),                    \
 		RULE(seccomp, seccomp_cases, OK),                                                  \
 		RULE(socketpair, socketpair_cases, EAFNOSUPPORT),                                  \
-		RULE(setsockopt, setsockopt_cases, OK)
+		RULE(setsockopt, setsockopt_cases, OK), RULE(mmap, mmap_cases, OK),               \
+		RULE(memfd_create, memfd_cases, OK), RULE(shmget, shmget_cases, OK)
 
 static const struct seccomp_rule default_rules[] = {
 	COMMON_RULES,

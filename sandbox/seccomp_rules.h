@@ -22,8 +22,9 @@ enum seccomp_op {
 
 /*
  * (low 32 bits of argument arg & mask) is, or is not, value → action.  Only the low 32
- * bits: each argument judged here is an int for the kernel, which ignores the high ones
- * (a filter that compared 64 bits let 1<<32 | TIOCSTI pass: CVE-2019-10063).
+ * bits: each argument judged here is an int for the kernel, which ignores the high ones (a
+ * filter that compared 64 bits let 1<<32 | TIOCSTI pass: CVE-2019-10063), or has the flags
+ * in question there.
  */
 struct seccomp_case {
 	uint8_t arg;

@@ -26,6 +26,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -242,6 +243,11 @@ test_arguments(void **state)
 		{"a listener", SYS_seccomp, EPERM, 0,
 		 {SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, PTR(&one_more)}},
 		{"clone of a process", SYS_clone, WORKS, 0, {SIGCHLD}},
+		{"mmap", SYS_mmap, WORKS, 0, {0, 4096, 0, MAP_PRIVATE | MAP_ANONYMOUS, NO_FD}},
+		{"MAP_HUGETLB", SYS_mmap, ENOMEM, 0,
+		 {0, 0, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, NO_FD}},
+		{"MFD_HUGETLB", SYS_memfd_create, ENOMEM, 0, {0, MFD_HUGETLB | MFD_CLOEXEC}},
+		{"SHM_HUGETLB", SYS_shmget, ENOMEM, 0, {IPC_PRIVATE, 0, SHM_HUGETLB | IPC_CREAT}},
 	};
 
 	(void)state;
