@@ -209,9 +209,12 @@ on_request(struct spawner_state *s, struct wire_request *r, const int *fds, unsi
 	return 0;
 }
 
-/* The descriptors of a message; more than there may be are closed by the kernel. */
+/* What recvmsg has room for: the kernel fills the padding of the buffer, too. */
+enum { FDS_ROOM = (CMSG_SPACE(sizeof(int) * WIRE_FDS_MAX) - CMSG_LEN(0)) / sizeof(int) };
+
+/* The descriptors of a message; more than there is room for are closed by the kernel. */
 static unsigned
-take_fds(struct msghdr *m, int fds[WIRE_FDS_MAX])
+take_fds(struct msghdr *m, int fds[FDS_ROOM])
 {
 	unsigned count = 0;
 
@@ -242,7 +245,7 @@ spawner_receive(struct spawner_state *s, struct err *e)
 	struct iovec iov = { .iov_base = &msg, .iov_len = sizeof msg };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
 			    .msg_controllen = sizeof control.space };
-	int fds[WIRE_FDS_MAX], rc;
+	int fds[FDS_ROOM], rc;
 	unsigned fd_count;
 	ssize_t n = recvmsg(SPAWNER_FD_DRIVER, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 

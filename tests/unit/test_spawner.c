@@ -418,21 +418,32 @@ test_driver_goes(void **state)
 	assert_int_equal(find_process("4242.18"), 0);
 }
 
-/* Sends bytes as they are; the spawner must end and say nothing. */
+/* Sends bytes as they are, with so many descriptors; the spawner must end and say nothing. */
 static void
-expect_end(const void *data, size_t len)
+expect_end(const void *data, size_t len, size_t fd_count)
 {
 	struct pollfd p = { .fd = sp.fd, .events = POLLIN };
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)data, .iov_len = len };
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(int) * 16)];
+	} control = { .head = { .cmsg_len = CMSG_LEN(sizeof(int) * fd_count),
+				.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
 	struct spawn_result res;
 	int status;
 
 	start();
 	p.fd = sp.fd;
-	assert_int_equal(send(sp.fd, data, len, 0), len);
+	if (fd_count) { /* all of them standard input */
+		m.msg_control = control.space;
+		m.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
+	}
+	assert_int_equal(sendmsg(sp.fd, &m, 0), len);
 	assert_int_equal(poll(&p, 1, WAIT_MS), 1);
 	assert_int_equal(spawner_result(&sp, &res, &e), -1);
 	waitpid(sp.pid, &status, 0);
-	assert_true(WIFEXITED(status));
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	close(sp.fd);
 	close(sp.pidfd);
 	assert_int_equal(count_groups(), 0);
@@ -445,11 +456,14 @@ test_malformed(void **state)
 	struct wire_kill k = { .why = 77 };
 
 	(void)state;
-	expect_end("x", 1);
+	expect_end("x", 1, 0);
 	wire_head_set(&w.head, WIRE_REQUEST);
-	expect_end(&w, sizeof w);
+	expect_end(&w, sizeof w, 0);
 	wire_head_set(&k.head, WIRE_KILL);
-	expect_end(&k, sizeof k);
+	expect_end(&k, sizeof k, 0);
+	/* More descriptors than a request has, and than there is room for. */
+	for (size_t n = WIRE_FDS_MAX; n <= WIRE_FDS_MAX + 3; n++)
+		expect_end(&w, sizeof w, n);
 }
 
 /* ---- The world around ---- */
