@@ -166,18 +166,13 @@ sweep_batch(const struct cgroup_manager *m, const struct batch *b, uint64_t dead
 	return removed;
 }
 
-int
-cgroup_sweep(struct cgroup_manager *m, struct err *e)
+static int
+sweep_trees(const struct cgroup_manager *m, struct batch *b, struct err *e)
 {
-	CLEAN_FREE struct batch *b = malloc(sizeof *b);
 	uint64_t deadline = clock_mono_ns() + SWEEP_NS;
 	int removed = 0, left = 0;
 
-	if (!b)
-		return err_set(e, ERR_NODE, "out of memory");
-	/* A group is made in the first tree first and removed from it last.  An instance that
-	 * starts looks everywhere all the same: its earlier manager may have had other trees. */
-	for (unsigned i = 0; i < (m->flat ? 1 : m->tree_count); i++) {
+	for (unsigned i = 0; i < m->tree_count; i++) {
 		int n;
 
 		do {
@@ -192,4 +187,30 @@ cgroup_sweep(struct cgroup_manager *m, struct err *e)
 		return err_set(e, ERR_AGAIN, "%d cgroups of an earlier run cannot be removed yet",
 			       left);
 	return removed;
+}
+
+/*
+ * The earlier manager may have had other trees, so all are looked at.  For the instance "run"
+ * only when there is something in the first one, where a group is made first and removed last:
+ * this is done at every run.  Its own manager may lack trees that another run used (--cpus).
+ */
+int
+cgroup_sweep(struct cgroup_manager *m, struct err *e)
+{
+	CLEAN_FREE struct batch *b = malloc(sizeof *b);
+	struct cgroup_manager *all;
+	int rc;
+
+	if (!b)
+		return err_set(e, ERR_NODE, "out of memory");
+	if (!m->flat)
+		return sweep_trees(m, b, e);
+	if (list_groups(m, &m->trees[0], b, e) < 0)
+		return -1;
+	if (b->count == 0)
+		return 0;
+	all = cgroup_manager_new(m->instance, NULL, NULL, e);
+	rc = all ? sweep_trees(all, b, e) : -1;
+	cgroup_manager_free(all);
+	return rc;
 }

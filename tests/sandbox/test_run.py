@@ -268,15 +268,18 @@ def test_fallbacks(run, tmp, disabled):
     assert r.code == 124
 
 
-def test_kill_9_of_the_caller_ends_it(run):
-    p = run.start(argv=["/bin/sh", "-c", "setsid sleep 4200 & (sleep 4200 &) ; sleep 4200"])
+@pytest.mark.parametrize("options", [(), ("--cpus", "0.5", "--memory", "64M")])
+def test_kill_9_of_the_caller_ends_it(run, options):
+    p = run.start(*options,
+                  argv=["/bin/sh", "-c", "setsid sleep 4200 & (sleep 4200 &) ; sleep 4200"])
     wait_for(lambda: len(run.processes()) >= 3, what="the commands")
     p.kill()
     p.wait()
     wait_for(lambda: not run.processes(), 1, "the sandbox's end")
     p.stdout.close()
     p.stderr.close()
-    # Only an empty cgroup is left (init, too, ends in a moment), and the next run sweeps it.
+    # Only an empty cgroup is left (init, too, ends in a moment), and the next run sweeps it,
+    # from the hierarchies as well that it does not use itself.
     wait_for(lambda: not any(pathlib.Path(g, "cgroup.procs").read_text() for g in run.cgroups()), 2,
              "the end of init")
     assert run(argv=["true"]).code == 0
