@@ -5,7 +5,8 @@
  * uid's (as root).  Not subset=pid: it would take /proc/meminfo, cpuinfo, stat and
  * uptime away, which interpreters, psutil, JVMs and thread pools read.  Instead, what
  * everybody may read and tells about the machine or its other users is covered: files by
- * /dev/null, directories by an empty one.  Files of root's alone (kcore, kmsg, timer_list,
+ * /dev/null, directories by an empty one; so is what everybody may write (pressure, whose
+ * triggers are kernel memory and work of the machine's).  Files of root's alone (kcore, kmsg, timer_list,
  * sysrq-trigger, ...) need no cover: that root is no id of the sandbox's, and no
  * capability of a user namespace reaches them.  /proc/sys has files that belong to the
  * sandbox's own namespaces, hence to its uid 0: it is read-only.
@@ -85,7 +86,7 @@ step_mask(struct child *c, unsigned index, struct err *e)
 {
 	static const char *const covered[] = {
 		"acpi", "asound", "interrupts", "kallsyms", "key-users",
-		"keys", "latency_stats", "locks", "sched_debug", "scsi",
+		"keys", "latency_stats", "locks", "pressure", "sched_debug", "scsi",
 	};
 	static const char *const readonly[] = { "sys" };
 

@@ -10,6 +10,7 @@ import re
 import socket
 import stat
 import subprocess
+import sys
 
 import pytest
 
@@ -223,6 +224,34 @@ def test_proc_cannot_be_written(run):
     text = "\n".join("attempt(%r, lambda: os.close(os.open(%r, os.O_WRONLY)))" % (f, f) for f in files)
     assert set(outside(text).values()) == {"OK"}
     assert set(inside(run, text, "--uid", "0").values()) <= {"EACCES", "EROFS"}
+
+
+def test_nothing_of_the_machine_in_proc_can_be_written(run):
+    """Whatever this kernel has there: pressure once had triggers that no limit counted."""
+    text = """
+import os, stat
+def walk(top):
+    for e in os.scandir(top):
+        if e.name.isdigit() or e.is_symlink():
+            continue
+        if e.is_dir():
+            try:
+                walk(e.path)
+            except OSError:
+                pass
+        elif stat.S_ISREG(e.stat().st_mode):
+            try:
+                os.close(os.open(e.path, os.O_WRONLY | os.O_NONBLOCK))
+                print(e.path)
+            except OSError:
+                pass
+walk("/proc")
+"""
+    control = subprocess.run([sys.executable, "-I", "-c", text], capture_output=True, text=True)
+    assert "/proc/sysrq-trigger" in control.stdout or "/proc/sys/" in control.stdout
+    for uid in 0, 1000:
+        r = run.python(text, "--uid", uid)
+        assert (r.code, r.out, r.err) == (0, "", "")
 
 
 def test_no_further_namespaces(run):
