@@ -246,6 +246,15 @@ attach_layers(struct child *c, char *lower, size_t size, struct err *e)
  */
 #define OVERLAY_SAFE "redirect_dir=nofollow,metacopy=off,index=off,xino=off"
 
+/* A layer with mounts below it that the caller may not leave out is none to the kernel. */
+static int
+overlay_failed(const struct child *c, const char *what, struct err *e)
+{
+	return err_sys(e, ERR_NODE, "mount the overlay of %s%s", what,
+		       c->rootless && errno == EINVAL ? " (for an ordinary user nothing may be mounted "
+							"below it)" : "");
+}
+
 static int
 mount_overlay(struct child *c, const char *lower, struct err *e)
 {
@@ -257,7 +266,7 @@ mount_overlay(struct child *c, const char *lower, struct err *e)
 		 c->plan.root == ROOT_PREMOUNT ? "" : ",userxattr");
 	if (mount("overlay", "root", "overlay",
 		  MS_NOSUID | MS_NODEV | (writable ? 0 : MS_RDONLY), options))
-		return err_sys(e, ERR_NODE, "mount the overlay of the root");
+		return overlay_failed(c, "the root", e);
 	return 0;
 }
 
@@ -311,7 +320,7 @@ step_usr(struct child *c, unsigned index, struct err *e)
 	if (mount("overlay", "root/usr", "overlay", MS_NOSUID | MS_NODEV | MS_RDONLY,
 		  c->plan.root == ROOT_PREMOUNT ? "lowerdir=usr:empty," OVERLAY_SAFE
 						: "lowerdir=usr:empty,userxattr," OVERLAY_SAFE))
-		return err_sys(e, ERR_NODE, "mount the overlay of /usr");
+		return overlay_failed(c, "/usr", e);
 	return 0;
 }
 

@@ -6,10 +6,10 @@
  * uptime away, which interpreters, psutil, JVMs and thread pools read.  Instead, what
  * everybody may read and tells about the machine or its other users is covered: files by
  * /dev/null, directories by an empty one; so is what everybody may write (pressure, whose
- * triggers are kernel memory and work of the machine's).  Files of root's alone (kcore, kmsg, timer_list,
- * sysrq-trigger, ...) need no cover: that root is no id of the sandbox's, and no
- * capability of a user namespace reaches them.  /proc/sys has files that belong to the
- * sandbox's own namespaces, hence to its uid 0: it is read-only.
+ * triggers are kernel memory and work of the machine's).  Files of root's alone (kcore,
+ * kmsg, timer_list, sysrq-trigger, ...) need no cover: that root is no id of the sandbox's,
+ * and no capability of a user namespace reaches them.  /proc/sys has files that belong to
+ * the sandbox's own namespaces, hence to its uid 0: it is read-only.
  *
  * The descriptor of the new mount is the only way by which anything here is found, so an
  * image that fakes a /proc redirects nothing (CVE-2019-19921, CVE-2025-52881).
@@ -102,8 +102,8 @@ step_mask(struct child *c, unsigned index, struct err *e)
 
 /*
  * Per-user limits of this user namespace.  No user namespace can be made in it, whatever
- * the filter says, and every other kind needs a capability, which nobody in it has; after the mounts, because a detached copy of a mount counts as a mount
- * namespace while it lives.  Inotify instances and watches are counted for the creator of the
+ * the filter says, and every other kind needs a capability, which nobody in it has; after
+ * the mounts, because a detached copy of a mount counts as a mount namespace while it lives.  Inotify instances and watches are counted for the creator of the
  * namespace as well (128 instances for all of root's sandboxes, by default), hence small.
  */
 int

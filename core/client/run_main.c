@@ -310,6 +310,10 @@ read_image(struct run *r, struct err *e)
 			return err_sys(e, ERR_INPUT, "--rootfs %s", rootfs);
 		if (!S_ISDIR(st.st_mode))
 			return err_set(e, ERR_INPUT, "--rootfs %s: not a directory", rootfs);
+		if (geteuid() == 0 && !(st.st_mode & S_IXOTH))
+			return err_set(e, ERR_INPUT,
+				       "--rootfs %s: not searchable by others (mode %04o): the sandbox has "
+				       "none of the machine's ids", rootfs, st.st_mode & 07777);
 		*layer = (struct sandbox_tree){ .at = AT_FDCWD, .path = rootfs };
 		return 0;
 	}

@@ -184,6 +184,13 @@ def test_rootfs(run, busybox):
     assert sorted(str(p) for p in busybox.rglob("*")) == before
 
 
+def test_rootfs_for_nobody(run, busybox):
+    """As mktemp -d makes them: said at once and by its name."""
+    busybox.chmod(0o700)
+    r = run("--rootfs", busybox, argv=["/bin/true"])
+    assert r.code == 125 and "0700" in r.err and str(busybox) in r.err and r.err.count("\n") == 1
+
+
 def test_output_max(run):
     r = run.sh("printf 12345; printf 67890 >&2", "--output-max", "10")
     assert (r.code, r.out, r.err) == (0, "12345", "67890")
