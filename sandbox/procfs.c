@@ -104,7 +104,7 @@ step_mask(struct child *c, unsigned index, struct err *e)
  * Per-user limits of this user namespace.  No user namespace can be made in it, whatever
  * the filter says, and every other kind needs a capability, which nobody in it has; after
  * the mounts, because a detached copy of a mount counts as a mount namespace while it lives.  Inotify instances and watches are counted for the creator of the
- * namespace as well (128 instances for all of root's sandboxes, by default), hence small.
+ * namespace as well (without root, the user's own 128 instances by default), hence small.
  */
 int
 step_quotas(struct child *c, unsigned index, struct err *e)

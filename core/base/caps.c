@@ -137,6 +137,17 @@ caps_clear(struct err *e)
 }
 
 int
+caps_raise(void)
+{
+	struct cap_sets s;
+
+	if (get_sets(&s) < 0)
+		return -1;
+	s.effective = s.permitted;
+	return set_sets(&s);
+}
+
+int
 caps_drop_all(struct err *e)
 {
 	return caps_lock(e) < 0 ? -1 : caps_clear(e);

@@ -32,6 +32,9 @@ int caps_clear(struct err *e);
  */
 int caps_keep(uint64_t mask, struct err *e);
 
+/* Makes the permitted set effective again, which a change of the effective uid empties. */
+int caps_raise(void);
+
 /* The effective set of the caller. */
 uint64_t caps_effective(void);
 

@@ -1,5 +1,7 @@
 """Limits that hold: memory, pids, time, space; and nothing that outlives the command."""
 import os
+import resource
+import subprocess
 import time
 
 import pytest
@@ -80,6 +82,32 @@ def test_names_that_cannot_be_removed(run):
     r = run.sh("cd /tmp; i=0; while [ $i -lt 300 ]; do mkdir d && chmod 700 d && cd d || exit 1; "
                "i=$((i+1)); done; mkdir closed && chmod 0 closed; ln -s / loop; echo done")
     assert r.out == "done\n"
+
+
+TIMERS = """
+import ctypes, sys, time
+libc, n, id = ctypes.CDLL(None), 0, ctypes.c_void_p()
+while n < 5000 and libc.timer_create(1, None, ctypes.byref(id)) == 0:
+    n += 1
+print(n, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_kernel_objects_counted_by_user_are_the_sandboxes_own(run):
+    """POSIX timers, queued signals, message queues, inotify instances: what one sandbox takes is
+    missing neither in another one nor for root, who made it."""
+    def limited():
+        resource.setrlimit(resource.RLIMIT_SIGPENDING, (1000, 1000))
+
+    argv = ["/usr/bin/python3", "-I", "-c", TIMERS]
+    greedy = run.start(argv=argv, stdin=subprocess.PIPE, preexec_fn=limited)
+    assert 900 < int(greedy.stdout.readline()) <= 1000
+    other = run(argv=argv, preexec_fn=limited)
+    assert 900 < int(other.out) <= 1000
+    root = subprocess.run(argv, preexec_fn=limited, input="", capture_output=True, text=True)
+    assert 900 < int(root.stdout) <= 1000
+    assert run.finish(greedy).code == 0
 
 
 def test_pids(run):
