@@ -20,6 +20,15 @@ put_back(struct scheduler *s, struct sched_job *job, const struct err *e)
 	sched_requeue(s->sched, job, scheduler_now(s) + RETRY_READ_MS * NS_PER_MS);
 }
 
+/* Its record says that there is nothing to do (any more). */
+static void
+drop(struct scheduler *s, struct sched_job *job)
+{
+	work_free(s, job->entry->attachment);
+	job->entry->attachment = NULL;
+	sched_finish(s->sched, job);
+}
+
 static void
 on_event(void *arg, const struct store_answer *a, const struct err *e)
 {
@@ -31,9 +40,7 @@ on_event(void *arg, const struct store_answer *a, const struct err *e)
 		return;
 	w = job->entry->attachment;
 	if (e && e->cls == ERR_NOT_FOUND) { /* expired meanwhile */
-		job->entry->attachment = NULL;
-		work_free(s, w);
-		sched_finish(s->sched, job);
+		drop(s, job);
 		return;
 	}
 	if (e || event_copy(&w->event, &a->events[0])) {
@@ -46,9 +53,7 @@ on_event(void *arg, const struct store_answer *a, const struct err *e)
 	w->event_loaded = true;
 	w->payload_loaded = w->event.payload_bytes == 0;
 	if (event_state_ended(w->event.state)) {
-		job->entry->attachment = NULL;
-		work_free(s, w);
-		sched_finish(s->sched, job);
+		drop(s, job);
 		return;
 	}
 	dispatch_job(s, job);
@@ -87,6 +92,11 @@ on_version(void *arg, const struct store_answer *a, const struct err *e)
 
 	if (!job)
 		return;
+	if (e && e->cls == ERR_NOT_FOUND && job->entry->kind == JOB_BUILD) {
+		drop(s, job); /* the function was deleted: nobody waits for a build of it */
+		scheduler_pump(s);
+		return;
+	}
 	if (e && e->cls == ERR_NOT_FOUND) {
 		collector_end(s, job, REASON_CANCELLED, "FunctionDeleted", "the function was deleted");
 		return;

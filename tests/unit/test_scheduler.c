@@ -3,7 +3,7 @@
  * API that this test plays: what waits, runs, fails, restarts and is deleted comes to its
  * end, once.  (A scheduler sends nothing for 2.5 s after its start: tests share starts.)
  */
-#include "core/scheduler/scheduler.h"
+#include "core/scheduler/internal.h"
 
 #include "core/base/json.h"
 #include "core/model/function_record.h"
@@ -541,6 +541,37 @@ test_a_deleted_functions_events_end(void **state)
 	ends_as(&queued, EVENT_CANCELLED, REASON_CANCELLED, 0);
 }
 
+/* The store no longer has what the queue wants to build: the places of builds are free again. */
+static void
+test_a_deleted_functions_build_is_forgotten(void **state)
+{
+	struct function_version v;
+	char id[VERSION_ID_MAX];
+	struct id first;
+	struct err e;
+
+	(void)state;
+	begin();
+	wait_for(is_ready, NULL);
+	make_function(0);
+	function_version_id(&function, 1, id);
+	{
+		RESULT r = CALL(&w.f, store_doc_get, STORE_VERSION, id);
+
+		assert_int_equal(version_read(&v, r->json, &e), 0);
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		v.function_id = id_new();
+		scheduler_queue_build(w.s, &v);
+		scheduler_function_gone(w.s, &v.function_id);
+	}
+	v.function_id = function;
+	scheduler_queue_build(w.s, &v);
+	function_version_clear(&v);
+	first = make_event(TYPE_ASYNC, 0, true);
+	ends_as(&first, EVENT_SUCCEEDED, REASON_NONE, 1); /* so its version was built */
+}
+
 int
 main(void)
 {
@@ -550,6 +581,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_a_restart_adopts_what_runs_and_keeps_its_retries, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_lost_node_ends_or_repeats, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_deleted_functions_events_end, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_deleted_functions_build_is_forgotten, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests_name("scheduler", tests, NULL, NULL);
