@@ -19,6 +19,7 @@
 
 #include "store/sqlite_impl.h"
 
+#include "core/base/clock.h"
 #include "core/base/fdio.h"
 #include "core/base/str.h"
 
@@ -102,8 +103,12 @@ blob_put(struct db *db, struct request *r)
 
 	(void)db;
 	paths(r->digest, dir, file);
-	if (!fstatat(r->dir_fd, file, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode))
+	if (!fstatat(r->dir_fd, file, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode)) {
+		/* Its age counts from now: the sweep must not take it before it is named. */
+		if (utimensat(r->dir_fd, file, NULL, AT_SYMLINK_NOFOLLOW))
+			err_sys(e, ERR_AGAIN, "keep the package");
 		return SQLITE_OK;
+	}
 	if (mkdirat(r->dir_fd, dir, 0700) && errno != EEXIST) {
 		err_sys(e, ERR_AGAIN, "create the directory of a package");
 		return SQLITE_OK;
@@ -141,32 +146,92 @@ blob_open(struct db *db, struct request *r)
 	return SQLITE_OK;
 }
 
-int
-blob_delete(struct db *db, struct request *r)
-{
-	char dir[BLOB_PATH_MAX], file[BLOB_PATH_MAX];
+/* ---- All of them ---- */
 
-	(void)db;
-	paths(r->digest, dir, file);
-	if (!unlinkat(r->dir_fd, file, 0))
-		r->done.answer.changed = true;
-	else if (errno != ENOENT)
-		err_sys(&r->done.err, ERR_AGAIN, "delete blob %s", r->digest);
-	return SQLITE_OK;
+static int
+each_directory(int dir_fd, int (*fn)(int fd, const char *name, void *arg), void *arg, struct err *e)
+{
+	int fd = openat(dir_fd, BLOB_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), rc = 0;
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir) {
+		err_sys(e, ERR_NODE, "open " BLOB_DIR);
+		fd_close(&fd);
+		return -1;
+	}
+	while (!rc && (entry = readdir(dir))) {
+		int one;
+
+		if (entry->d_name[0] == '.')
+			continue;
+		one = openat(fd, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (one >= 0)
+			rc = fn(one, entry->d_name, arg); /* which closes it */
+		else if (errno != ENOTDIR && errno != ELOOP)
+			rc = -1;
+		if (rc)
+			err_sys(e, ERR_NODE, "sweep " BLOB_DIR "/%s", entry->d_name);
+	}
+	closedir(dir);
+	return rc;
+}
+
+struct removal {
+	bool (*fn)(void *arg, const char *digest, int64_t put_us);
+	void *arg;
+	int count;
+};
+
+static int
+remove_some(int fd, const char *name, void *arg)
+{
+	struct removal *removal = arg;
+	DIR *dir = fdopendir(fd);
+	struct dirent *entry;
+	struct stat st;
+
+	if (!dir) {
+		fd_close(&fd);
+		return -1;
+	}
+	while ((entry = readdir(dir))) {
+		char digest[SHA256_HEX_MAX];
+
+		if (strlen(name) != 2 || strlen(entry->d_name) != sizeof(digest) - 3 ||
+		    fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
+			continue;
+		snprintf(digest, sizeof(digest), "%.2s%.62s", name, entry->d_name);
+		if (removal->fn(removal->arg, digest, (int64_t)st.st_mtim.tv_sec * US_PER_S) &&
+		    !unlinkat(fd, entry->d_name, 0))
+			removal->count++;
+	}
+	closedir(dir);
+	return 0;
+}
+
+int
+blob_remove_if(int dir_fd, bool (*fn)(void *arg, const char *digest, int64_t put_us), void *arg,
+	       struct err *e)
+{
+	struct removal removal = {.fn = fn, .arg = arg};
+
+	return each_directory(dir_fd, remove_some, &removal, e) ? -1 : removal.count;
 }
 
 /* ---- At opening ---- */
 
 static int
-sweep_one(int dir_fd, const char *name)
+remove_unfinished(int fd, const char *name, void *arg)
 {
-	int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	DIR *dir = fdopendir(fd);
 	struct dirent *entry;
 
+	(void)name;
+	(void)arg;
 	if (!dir) {
 		fd_close(&fd);
-		return errno == ENOTDIR || errno == ELOOP ? 0 : -1;
+		return -1;
 	}
 	while ((entry = readdir(dir)))
 		if (str_starts(entry->d_name, "tmp."))
@@ -176,24 +241,9 @@ sweep_one(int dir_fd, const char *name)
 }
 
 int
-blob_sweep(int dir_fd, struct err *e)
+blob_start(int dir_fd, struct err *e)
 {
-	struct dirent *entry;
-	int fd, rc = 0;
-	DIR *dir;
-
 	if (dir_make(dir_fd, BLOB_DIR, 0700, e))
 		return -1;
-	fd = openat(dir_fd, BLOB_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir) {
-		err_sys(e, ERR_NODE, "open " BLOB_DIR);
-		fd_close(&fd);
-		return -1;
-	}
-	while (!rc && (entry = readdir(dir)))
-		if (entry->d_name[0] != '.' && sweep_one(fd, entry->d_name))
-			rc = err_sys(e, ERR_NODE, "sweep " BLOB_DIR "/%s", entry->d_name);
-	closedir(dir);
-	return rc;
+	return each_directory(dir_fd, remove_unfinished, NULL, e);
 }

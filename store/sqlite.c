@@ -238,6 +238,21 @@ sqlite_doc_delete(struct store *s, enum store_kind kind, const char *id, store_f
 	submit_doc(s, REQ_DOC_DELETE, &(struct store_doc){.kind = kind, .id = id}, fn, arg);
 }
 
+static void
+submit_sweep(struct store *s, enum request_kind kind, int64_t before_us, store_fn fn, void *arg)
+{
+	struct request *r = request_new(s, kind);
+
+	r->time_us = before_us;
+	submit(r, fn, arg);
+}
+
+static void
+sqlite_version_unused(struct store *s, int64_t before_us, store_fn fn, void *arg)
+{
+	submit_sweep(s, REQ_VERSION_UNUSED, before_us, fn, arg);
+}
+
 /* ---- Blobs ---- */
 
 static void
@@ -264,9 +279,9 @@ sqlite_blob_open(struct store *s, const char *digest, store_fn fn, void *arg)
 }
 
 static void
-sqlite_blob_delete(struct store *s, const char *digest, store_fn fn, void *arg)
+sqlite_blob_sweep(struct store *s, int64_t before_us, store_fn fn, void *arg)
 {
-	submit_blob(s, REQ_BLOB_DELETE, digest, -1, fn, arg);
+	submit_sweep(s, REQ_BLOB_SWEEP, before_us, fn, arg);
 }
 
 /* ---- Events ---- */
@@ -451,7 +466,7 @@ open_all(struct sqlite_store *s, const char *name, int dir_fd, struct loop *l, s
 		return -1;
 	if (schema_migrate(s->writer.handle, store_migrations, store_migration_count, e))
 		return err_wrap(e, "%s", name);
-	if (db_open(&s->reader, s->dir_fd, name, true, e) || blob_sweep(s->dir_fd, e))
+	if (db_open(&s->reader, s->dir_fd, name, true, e) || blob_start(s->dir_fd, e))
 		return -1;
 	/* The names of what was just made must outlast a crash, too. */
 	if (fsync(s->dir_fd))
@@ -506,9 +521,10 @@ const struct store_ops store_sqlite_ops = {
 	.doc_find = sqlite_doc_find,
 	.doc_list = sqlite_doc_list,
 	.doc_delete = sqlite_doc_delete,
+	.version_unused = sqlite_version_unused,
 	.blob_put = sqlite_blob_put,
 	.blob_open = sqlite_blob_open,
-	.blob_delete = sqlite_blob_delete,
+	.blob_sweep = sqlite_blob_sweep,
 	.event_create = sqlite_event_create,
 	.event_running = sqlite_event_running,
 	.event_requeue = sqlite_event_requeue,

@@ -109,9 +109,10 @@ enum request_kind {
 	REQ_DOC_FIND,
 	REQ_DOC_LIST,
 	REQ_DOC_DELETE,
+	REQ_VERSION_UNUSED,
 	REQ_BLOB_PUT,
 	REQ_BLOB_OPEN,
-	REQ_BLOB_DELETE,
+	REQ_BLOB_SWEEP,
 	REQ_EVENT_CREATE,
 	REQ_EVENT_RUNNING,
 	REQ_EVENT_REQUEUE,
@@ -186,9 +187,16 @@ int event_counts(struct db *db, struct request *r);
 /* Files; db is not used. */
 int blob_put(struct db *db, struct request *r);
 int blob_open(struct db *db, struct request *r);
-int blob_delete(struct db *db, struct request *r);
 /* Makes the directories, removes what an interrupted put left. */
-int blob_sweep(int dir_fd, struct err *e);
+int blob_start(int dir_fd, struct err *e);
+/* Calls fn for each blob with its 64 digits; when it says so the blob is removed.  The number
+ * of those; -1 and e. */
+int blob_remove_if(int dir_fd, bool (*fn)(void *arg, const char *digest, int64_t put_us), void *arg,
+		   struct err *e);
+
+/* What nobody needs any more (sqlite_unused.c). */
+int version_unused(struct db *db, struct request *r);
+int blob_sweep(struct db *db, struct request *r);
 
 /* Empties the result, for a second execution and for the end. */
 void request_reset(struct request *r);

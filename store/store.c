@@ -297,6 +297,12 @@ store_doc_delete(struct store *s, enum store_kind kind, const char *id, store_fn
 		s->ops->doc_delete(s, kind, id, fn, arg);
 }
 
+void
+store_version_unused(struct store *s, int64_t before_us, store_fn fn, void *arg)
+{
+	s->ops->version_unused(s, before_us, fn, arg);
+}
+
 /* ---- Blobs ---- */
 
 void
@@ -322,14 +328,9 @@ store_blob_open(struct store *s, const char *digest, store_fn fn, void *arg)
 }
 
 void
-store_blob_delete(struct store *s, const char *digest, store_fn fn, void *arg)
+store_blob_sweep(struct store *s, int64_t before_us, store_fn fn, void *arg)
 {
-	struct err e;
-
-	if (check_digest(digest, &e))
-		store_refuse(s, fn, arg, &e);
-	else
-		s->ops->blob_delete(s, digest, fn, arg);
+	s->ops->blob_sweep(s, before_us, fn, arg);
 }
 
 /* ---- Events ---- */

@@ -97,18 +97,27 @@ void store_doc_list(struct store *s, enum store_kind kind, const char *project,
 /* Success also when it was not there (changed says). */
 void store_doc_delete(struct store *s, enum store_kind kind, const char *id, store_fn fn,
 		      void *arg);
+/*
+ * answer.docs: ids of versions that nothing can run any more and no event that has not ended
+ * names, at most STORE_LIST_MAX.  Those are superseded (older than the one that serves, or
+ * failed and not the latest), or of a function that is not there and whose id is older than
+ * before_us: a create writes its version first.
+ */
+void store_version_unused(struct store *s, int64_t before_us, store_fn fn, void *arg);
 
 /* ---- Blobs: packages and layers, by SHA-256 ---- */
 
 /*
  * Keeps the file fd (a regular file; the descriptor stays the caller's and must stay open
  * until the callback) under digest (64 hex digits), which is verified: ERR_INPUT when it
- * differs.  A blob that is there already is success.
+ * differs.  A blob that is there already is success, and counts as put now.
  */
 void store_blob_put(struct store *s, const char *digest, int fd, store_fn fn, void *arg);
 /* answer.fd, read-only, and answer.len, its size; ERR_NOT_FOUND. */
 void store_blob_open(struct store *s, const char *digest, store_fn fn, void *arg);
-void store_blob_delete(struct store *s, const char *digest, store_fn fn, void *arg);
+/* Removes the blobs that neither a function nor a version names and that were put last before
+ * real time before_us: who puts one has until then to name it.  answer.len: how many. */
+void store_blob_sweep(struct store *s, int64_t before_us, store_fn fn, void *arg);
 
 /* ---- Events ---- */
 
@@ -189,9 +198,10 @@ struct store_ops {
 	void (*doc_list)(struct store *, enum store_kind, const char *, const char *, const char *,
 			 unsigned, store_fn, void *);
 	void (*doc_delete)(struct store *, enum store_kind, const char *, store_fn, void *);
+	void (*version_unused)(struct store *, int64_t, store_fn, void *);
 	void (*blob_put)(struct store *, const char *, int, store_fn, void *);
 	void (*blob_open)(struct store *, const char *, store_fn, void *);
-	void (*blob_delete)(struct store *, const char *, store_fn, void *);
+	void (*blob_sweep)(struct store *, int64_t, store_fn, void *);
 	void (*event_create)(struct store *, const struct event *, struct store_bytes, const char *,
 			     const char *, store_fn, void *);
 	void (*event_running)(struct store *, const struct event *, store_fn, void *);

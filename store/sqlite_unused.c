@@ -1,0 +1,184 @@
+/*
+ * What nobody needs any more: versions that were superseded, and blobs that no document
+ * names.  Both are found in the reader's thread.
+ *
+ * A blob is put before the document that names it is written, so that a look at the
+ * documents may come in between: what was put lately stays.  Puts run in this thread, too,
+ * and make an old blob young again.  Nothing is marked: a kill at any moment leaves blobs
+ * that the next sweep finds.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/sqlite_impl.h"
+
+/* ---- Versions ---- */
+
+/* The rows' numbers are of enum version_state's words and of a function's document. */
+static const char superseded_sql[] =
+	"SELECT v.id, v.parent, json_extract(v.json, '$.version') AS n, f.id"
+	" FROM docs v LEFT JOIN docs f ON f.kind = 0 AND f.id = v.parent"
+	" WHERE v.kind = 1 AND json_extract(v.json, '$.state') <> 'building' AND (f.id IS NULL OR"
+	" (n < json_extract(f.json, '$.latest') AND (n < json_extract(f.json, '$.serving')"
+	" OR json_extract(v.json, '$.state') = 'failed'))) ORDER BY v.id LIMIT ?1";
+static const char in_use_sql[] = "SELECT DISTINCT function_id, function_version"
+				 " FROM events INDEXED BY events_unended WHERE state < 2";
+
+struct candidate {
+	struct id function;
+	int64_t version;
+	bool in_use;
+};
+
+/* SQLITE_DONE, with r->docs and candidates side by side. */
+static int
+find_superseded(struct db *db, struct request *r, struct candidate *candidates)
+{
+	int rc;
+	sqlite3_stmt *st = db_prepare(db, superseded_sql, &rc);
+	size_t count = 0;
+
+	if (!st)
+		return rc;
+	sqlite3_bind_int(st, 1, STORE_LIST_MAX);
+	while (count < STORE_LIST_MAX && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+		const char *parent = (const char *)sqlite3_column_text(st, 1);
+		struct candidate *c = &candidates[count];
+		struct store_doc *d = &r->docs[count];
+
+		if (!parent || id_parse(parent, &c->function))
+			continue;
+		c->version = sqlite3_column_int64(st, 2);
+		c->in_use = sqlite3_column_type(st, 3) == SQLITE_NULL &&
+			    id_time_ms(&c->function) >= r->time_us / 1000;
+		d->kind = STORE_VERSION;
+		d->id = strdup((const char *)sqlite3_column_text(st, 0));
+		r->done.answer.doc_count = ++count;
+		if (!d->id)
+			rc = SQLITE_NOMEM;
+		if (rc == SQLITE_NOMEM)
+			break;
+	}
+	sqlite3_finalize(st);
+	return rc == SQLITE_ROW ? SQLITE_DONE : rc;
+}
+
+static int
+find_in_use(struct db *db, struct candidate *candidates, size_t count)
+{
+	int rc;
+	sqlite3_stmt *st = count ? db_prepare(db, in_use_sql, &rc) : NULL;
+
+	if (!st)
+		return count ? rc : SQLITE_DONE;
+	while ((rc = sqlite3_step(st)) == SQLITE_ROW)
+		for (size_t i = 0; i < count; i++)
+			if (sqlite3_column_int64(st, 1) == candidates[i].version &&
+			    sqlite3_column_bytes(st, 0) == sizeof(struct id) &&
+			    !memcmp(sqlite3_column_blob(st, 0), &candidates[i].function,
+				    sizeof(struct id)))
+				candidates[i].in_use = true;
+	sqlite3_finalize(st);
+	return rc;
+}
+
+int
+version_unused(struct db *db, struct request *r)
+{
+	struct candidate *candidates = calloc(STORE_LIST_MAX, sizeof(*candidates));
+	size_t kept = 0;
+	int rc = SQLITE_NOMEM;
+
+	r->docs = calloc(STORE_LIST_MAX, sizeof(*r->docs));
+	if (candidates && r->docs)
+		rc = find_superseded(db, r, candidates);
+	if (rc == SQLITE_DONE)
+		rc = find_in_use(db, candidates, r->done.answer.doc_count);
+	for (size_t i = 0; rc == SQLITE_DONE && i < r->done.answer.doc_count; i++)
+		if (candidates[i].in_use)
+			free((char *)r->docs[i].id);
+		else
+			r->docs[kept++] = r->docs[i];
+	if (rc == SQLITE_DONE)
+		r->done.answer.doc_count = kept;
+	r->done.answer.docs = r->docs;
+	free(candidates);
+	return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+/* ---- Blobs ---- */
+
+struct named {
+	int64_t before_us;
+	char (*digests)[SHA256_HEX_MAX]; /* sorted */
+	size_t count, room;
+};
+
+static int
+compare(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+static int
+add_named(struct named *n, const char *digest)
+{
+	if (!digest || strlen(digest) != SHA256_HEX_MAX - 1)
+		return SQLITE_OK; /* not built yet */
+	if (n->count == n->room) {
+		size_t room = n->room ? n->room * 2 : 256;
+		void *grown = realloc(n->digests, room * sizeof(*n->digests));
+
+		if (!grown)
+			return SQLITE_NOMEM;
+		n->digests = grown;
+		n->room = room;
+	}
+	memcpy(n->digests[n->count++], digest, SHA256_HEX_MAX);
+	return SQLITE_OK;
+}
+
+static int
+read_named(struct db *db, struct named *n)
+{
+	int rc, added = SQLITE_OK;
+	sqlite3_stmt *st = db_prepare(db,
+				      "SELECT json_extract(json, '$.package_digest'),"
+				      " json_extract(json, '$.layer_digest')"
+				      " FROM docs WHERE kind IN (0, 1)",
+				      &rc);
+
+	if (!st)
+		return rc;
+	while (added == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW)
+		for (int i = 0; i < 2 && added == SQLITE_OK; i++)
+			added = add_named(n, (const char *)sqlite3_column_text(st, i));
+	sqlite3_finalize(st);
+	if (n->count)
+		qsort(n->digests, n->count, sizeof(*n->digests), compare);
+	return added != SQLITE_OK ? added : rc;
+}
+
+static bool
+is_unnamed(void *arg, const char *digest, int64_t put_us)
+{
+	const struct named *n = arg;
+
+	return put_us < n->before_us &&
+	       !(n->count && bsearch(digest, n->digests, n->count, sizeof(*n->digests), compare));
+}
+
+int
+blob_sweep(struct db *db, struct request *r)
+{
+	struct named named = {.before_us = r->time_us};
+	int rc = read_named(db, &named), removed = 0;
+
+	/* Without all of the names nothing is removed. */
+	if (rc == SQLITE_DONE)
+		removed = blob_remove_if(r->dir_fd, is_unnamed, &named, &r->done.err);
+	if (removed > 0)
+		r->done.answer.len = (size_t)removed;
+	free(named.digests);
+	return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}

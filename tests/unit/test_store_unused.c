@@ -1,0 +1,209 @@
+/*
+ * What nobody needs any more goes, and nothing else: versions by what their function, their
+ * state and the queue say, blobs by what documents name and by their age.
+ */
+#include <sys/stat.h>
+
+#include "tests/unit/store_fixture.h"
+
+#define OLD_FUNCTION "01900000-0000-7000-8000-0000000000aa"
+#define HOUR_US (3600 * US_PER_S)
+
+static void
+put_function(struct fixture *f, const char *id, int serving, int latest, const char *package)
+{
+	char json[300];
+	struct store_doc d = doc_of(STORE_FUNCTION, id, "p", id, json);
+
+	snprintf(json, sizeof(json),
+		 "{\"serving\":%d,\"latest\":%d,\"package_digest\":\"%s\"}", serving, latest, package);
+	DO(f, store_doc_delete, STORE_FUNCTION, id);
+	assert_int_equal(DO(f, store_doc_create, &d), ERR_NONE);
+}
+
+static void
+put_version(struct fixture *f, const char *function, int version, const char *state,
+	    const char *package, const char *layer)
+{
+	char json[400], id[STORE_ID_MAX];
+	struct store_doc d = doc_of(STORE_VERSION, id, "p", NULL, json);
+
+	d.parent = function;
+	snprintf(id, sizeof(id), "%s.%d", function, version);
+	snprintf(json, sizeof(json),
+		 "{\"version\":%d,\"state\":\"%s\",\"package_digest\":\"%s\",\"layer_digest\":\"%s\"}",
+		 version, state, package, layer);
+	assert_int_equal(DO(f, store_doc_create, &d), ERR_NONE);
+}
+
+static bool
+is_unused(struct fixture *f, const char *function, int version)
+{
+	RESULT r = CALL(f, store_version_unused, clock_real_us() - HOUR_US);
+	char id[STORE_ID_MAX];
+	bool found = false;
+
+	assert_int_equal(r->err.cls, ERR_NONE);
+	snprintf(id, sizeof(id), "%s.%d", function, version);
+	for (size_t i = 0; i < r->answer.doc_count; i++)
+		found = found || !strcmp(r->id[i], id);
+	return found;
+}
+
+static void
+test_superseded_versions(void **state)
+{
+	struct fixture *f = *state;
+	static const struct {
+		int version;
+		const char *state;
+		bool unused;
+	} versions[] = {
+		{1, "ready", true},	/* older than what serves */
+		{2, "failed", true},
+		{3, "building", false}, /* somebody is at it */
+		{4, "ready", false},	/* serves */
+		{5, "failed", true},	/* never served, never will */
+		{6, "ready", false},	/* built, and the function's document is not there yet */
+		{7, "failed", false},	/* the latest: its owner asks why */
+		{8, "building", false}, /* of an update that has not ended */
+	};
+
+	put_function(f, OLD_FUNCTION, 4, 7, "");
+	for (size_t i = 0; i < sizeof(versions) / sizeof(versions[0]); i++)
+		put_version(f, OLD_FUNCTION, versions[i].version, versions[i].state, "", "");
+	for (size_t i = 0; i < sizeof(versions) / sizeof(versions[0]); i++)
+		assert_int_equal(is_unused(f, OLD_FUNCTION, versions[i].version), versions[i].unused);
+}
+
+static void
+test_versions_of_events_that_have_not_ended(void **state)
+{
+	struct fixture *f = *state;
+	struct event ev = event_of("p", 1), other = event_of("p", 2);
+
+	put_function(f, OLD_FUNCTION, 3, 3, "");
+	put_version(f, OLD_FUNCTION, 1, "ready", "", "");
+	put_version(f, OLD_FUNCTION, 2, "ready", "", "");
+	assert_int_equal(id_parse(OLD_FUNCTION, &ev.function_id), 0);
+	ev.function_version = 2;
+	other.function_version = 1; /* another function's */
+	assert_int_equal(create(f, &ev, "{}"), ERR_NONE);
+	assert_int_equal(create(f, &other, "{}"), ERR_NONE);
+	assert_true(is_unused(f, OLD_FUNCTION, 1));
+	assert_false(is_unused(f, OLD_FUNCTION, 2));
+	/* While it runs, while it waits for another attempt: until it has ended. */
+	ev.lease.term = ev.lease.seq = 1;
+	assert_int_equal(DO(f, store_event_running, &ev), ERR_NONE);
+	assert_false(is_unused(f, OLD_FUNCTION, 2));
+	assert_int_equal(DO(f, store_event_requeue, &ev, no_bytes), ERR_NONE);
+	assert_false(is_unused(f, OLD_FUNCTION, 2));
+	ev.state = EVENT_SUCCEEDED;
+	assert_int_equal(DO(f, store_event_settle, &ev, no_bytes, no_bytes), ERR_NONE);
+	assert_true(is_unused(f, OLD_FUNCTION, 2));
+}
+
+static void
+test_versions_without_a_function(void **state)
+{
+	struct fixture *f = *state;
+	struct id now = id_new();
+	char fresh[ID_TEXT_MAX];
+
+	id_format(&now, fresh);
+	put_version(f, OLD_FUNCTION, 1, "ready", "", "");
+	put_version(f, fresh, 1, "ready", "", "");
+	assert_true(is_unused(f, OLD_FUNCTION, 1));
+	assert_false(is_unused(f, fresh, 1)); /* its function may be on its way */
+}
+
+/* ---- Blobs ---- */
+
+static int
+put_blob(struct fixture *f, const char *text, char digest[SHA256_HEX_MAX])
+{
+	int fd = file_of(f, text, strlen(text)), rc;
+
+	sha256_hex(text, strlen(text), digest);
+	rc = DO(f, store_blob_put, digest, fd);
+	close(fd);
+	return rc;
+}
+
+static bool
+has_blob(struct fixture *f, const char *digest)
+{
+	RESULT r = CALL(f, store_blob_open, digest);
+
+	if (r->err.cls == ERR_NONE)
+		close(r->answer.fd);
+	else
+		assert_int_equal(r->err.cls, ERR_NOT_FOUND);
+	return r->err.cls == ERR_NONE;
+}
+
+static size_t
+sweep(struct fixture *f, int64_t before_us)
+{
+	RESULT r = CALL(f, store_blob_sweep, before_us);
+
+	assert_int_equal(r->err.cls, ERR_NONE);
+	return r->answer.len;
+}
+
+static void
+test_blobs_that_no_document_names(void **state)
+{
+	struct fixture *f = *state;
+	char package[SHA256_HEX_MAX], layer[SHA256_HEX_MAX], old[SHA256_HEX_MAX], lost[SHA256_HEX_MAX];
+	int64_t later = clock_real_us() + 2 * US_PER_S;
+
+	assert_int_equal(put_blob(f, "package", package), ERR_NONE);
+	assert_int_equal(put_blob(f, "layer", layer), ERR_NONE);
+	assert_int_equal(put_blob(f, "the function's own", old), ERR_NONE);
+	assert_int_equal(put_blob(f, "nobody's", lost), ERR_NONE);
+	put_function(f, OLD_FUNCTION, 1, 1, old);
+	put_version(f, OLD_FUNCTION, 1, "ready", package, layer);
+	assert_int_equal(sweep(f, clock_real_us() - HOUR_US), 0); /* none is old enough */
+	assert_true(has_blob(f, lost));
+	assert_int_equal(sweep(f, later), 1);
+	assert_true(has_blob(f, package) && has_blob(f, layer) && has_blob(f, old));
+	assert_false(has_blob(f, lost));
+	assert_int_equal(DO(f, store_doc_delete, STORE_VERSION, OLD_FUNCTION ".1"), ERR_NONE);
+	fixture_reopen(f); /* killed in between, say */
+	assert_int_equal(sweep(f, later), 2);
+	assert_true(has_blob(f, old));
+	assert_int_equal(put_blob(f, "layer", layer), ERR_NONE);
+	assert_true(has_blob(f, layer));
+}
+
+/* Put again, an old one is as good as new: the document that names it is on its way. */
+static void
+test_a_blob_that_is_put_again(void **state)
+{
+	struct fixture *f = *state;
+	const struct timespec long_ago[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
+	char digest[SHA256_HEX_MAX], path[100];
+
+	assert_int_equal(put_blob(f, "again", digest), ERR_NONE);
+	snprintf(path, sizeof(path), "blobs/sha256/%.2s/%s", digest, digest + 2);
+	assert_int_equal(utimensat(f->dir_fd, path, long_ago, 0), 0);
+	assert_int_equal(put_blob(f, "again", digest), ERR_NONE);
+	assert_int_equal(sweep(f, clock_real_us() - HOUR_US), 0);
+	assert_int_equal(utimensat(f->dir_fd, path, long_ago, 0), 0);
+	assert_int_equal(sweep(f, clock_real_us() - HOUR_US), 1);
+}
+
+int
+main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		FIXTURE_TEST(test_superseded_versions),
+		FIXTURE_TEST(test_versions_of_events_that_have_not_ended),
+		FIXTURE_TEST(test_versions_without_a_function),
+		FIXTURE_TEST(test_blobs_that_no_document_names),
+		FIXTURE_TEST(test_a_blob_that_is_put_again),
+	};
+
+	return fixture_main(tests);
+}
