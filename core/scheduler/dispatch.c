@@ -82,12 +82,47 @@ on_payload(void *arg, const struct store_answer *a, const struct err *e)
 	put_back(s, job, e ? e : &memory);
 }
 
+/* The version is gone: with its function, or because nobody needed it any more when this event
+ * was on its way in; then the one that serves now runs it. */
+static void
+on_function(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct scheduler *s;
+	struct sched_job *job = step_job(arg, &s);
+	struct function f;
+	struct err bad;
+	bool another;
+
+	if (!job)
+		return;
+	if (e && e->cls != ERR_NOT_FOUND) {
+		put_back(s, job, e);
+		return;
+	}
+	if (e || function_decode(a->docs[0].json, strlen(a->docs[0].json), &f, &bad)) {
+		collector_end(s, job, REASON_CANCELLED, "FunctionDeleted", "the function was deleted");
+		return;
+	}
+	another = f.serving && f.serving != job->version;
+	version_apply(s, &f);
+	function_clear(&f);
+	if (another) {
+		job->entry->version = 0;
+		sched_requeue(s->sched, job, 0);
+		scheduler_pump(s);
+	} else {
+		collector_end(s, job, REASON_FUNCTION_FAILED, "VersionLost",
+			      "the record of the function's version is not there any more");
+	}
+}
+
 static void
 on_version(void *arg, const struct store_answer *a, const struct err *e)
 {
 	struct scheduler *s;
 	struct sched_job *job = step_job(arg, &s);
 	struct function_version v;
+	char function[ID_TEXT_MAX];
 	struct err bad;
 
 	if (!job)
@@ -98,7 +133,9 @@ on_version(void *arg, const struct store_answer *a, const struct err *e)
 		return;
 	}
 	if (e && e->cls == ERR_NOT_FOUND) {
-		collector_end(s, job, REASON_CANCELLED, "FunctionDeleted", "the function was deleted");
+		id_format(&((struct work *)job->entry->attachment)->event.function_id, function);
+		store_doc_get(s->config.store, STORE_FUNCTION, function, on_function,
+			      step_new(s, &job->lease));
 		return;
 	}
 	if (e) {

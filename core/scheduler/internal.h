@@ -7,6 +7,7 @@
  *   collector.c  results: recorded, answered, acknowledged
  *   watch.c      who wants to hear of an event's end
  *   versions.c   versions and functions as the store has them
+ *   unused.c     versions and blobs that nobody needs any more
  *
  * A job is found again by its lease and an entry by its id after every asynchronous step:
  * either may be gone by then.
@@ -59,7 +60,7 @@ struct scheduler {
 	bool pumping;
 	int fetching; /* recovery: store requests on the way */
 	struct mq_socket *events, *dispatch, *collect;
-	struct loop_timer *tick, *sweep;
+	struct loop_timer *tick, *sweep, *unused;
 	uint64_t ticked_ns;  /* clock_mono_ns of the last tick; 0: none yet */
 	uint64_t paused_ns;  /* that scheduler_now leaves out */
 	struct id sweep_after;
@@ -142,7 +143,13 @@ void version_apply(struct scheduler *s, const struct function *f);
 /* The function's documents are gone: its versions are forgotten, so that what waits is
  * ended when its turn comes, also what waited for a first version. */
 void version_function_gone(struct scheduler *s, const struct id *function);
+/* One version's document is gone; id is its. */
+void version_forget(struct scheduler *s, const char *id);
 /* A version's document as it is in the store; -1: it does not read. */
 int version_read(struct function_version *v, const char *json, struct err *e);
+
+/* unused.c: a timer of its own; before_us: what is younger may be on its way to be needed. */
+int scheduler_watch_unused(struct scheduler *s, struct err *e);
+void scheduler_remove_unused(struct scheduler *s, int64_t before_us);
 
 #endif

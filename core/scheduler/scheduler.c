@@ -466,7 +466,7 @@ scheduler_new(const struct scheduler_config *c, struct err *e)
 	s->config = *c;
 	s->tick = loop_timer_add(c->loop, on_tick, s, e);
 	s->sweep = s->tick ? loop_timer_add(c->loop, on_sweep, s, e) : NULL;
-	if (!s->sweep || open_sockets(s, e) || scheduler_recover(s, e)) {
+	if (!s->sweep || scheduler_watch_unused(s, e) || open_sockets(s, e) || scheduler_recover(s, e)) {
 		scheduler_free(s);
 		return NULL;
 	}
@@ -500,6 +500,7 @@ scheduler_free(struct scheduler *s)
 		return;
 	loop_timer_remove(s->tick);
 	loop_timer_remove(s->sweep);
+	loop_timer_remove(s->unused);
 	mq_close(s->events);
 	mq_close(s->dispatch);
 	mq_close(s->collect);

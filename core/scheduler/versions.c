@@ -2,6 +2,7 @@
  * Versions are immutable once built, so they are kept; a function's document changes by
  * compare-and-set, since the API writes it, too.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,7 @@
 #include "core/base/err.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
+#include "core/base/str.h"
 #include "core/scheduler/internal.h"
 
 static size_t
@@ -53,15 +55,22 @@ version_keep(struct scheduler *s, const struct function_version *v)
 	s->versions[at] = c;
 }
 
+static void
+free_cached(struct cached_version **p)
+{
+	struct cached_version *c = *p;
+
+	*p = c->next;
+	function_version_clear(&c->v);
+	free(c);
+}
+
 void
 versions_free(struct scheduler *s)
 {
 	for (int i = 0; i < VERSION_BUCKETS; i++)
-		for (struct cached_version *c = s->versions[i], *next; c; c = next) {
-			next = c->next;
-			function_version_clear(&c->v);
-			free(c);
-		}
+		while (s->versions[i])
+			free_cached(&s->versions[i]);
 }
 
 void
@@ -74,18 +83,34 @@ version_apply(struct scheduler *s, const struct function *f)
 }
 
 void
+version_forget(struct scheduler *s, const char *id)
+{
+	const char *dot = strrchr(id, '.');
+	char text[ID_TEXT_MAX];
+	struct id function;
+	int64_t version;
+
+	if (!dot || dot - id != ID_TEXT_MAX - 1 || str_int(dot + 1, 0, UINT32_MAX, &version))
+		return;
+	snprintf(text, sizeof text, "%s", id);
+	if (id_parse(text, &function))
+		return;
+	for (struct cached_version **p = &s->versions[bucket(&function, (uint32_t)version)]; *p;)
+		if ((*p)->v.version == version && id_equal(&(*p)->v.function_id, &function))
+			free_cached(p);
+		else
+			p = &(*p)->next;
+}
+
+void
 version_function_gone(struct scheduler *s, const struct id *function)
 {
 	for (int i = 0; i < VERSION_BUCKETS; i++)
-		for (struct cached_version **p = &s->versions[i], *c; (c = *p);) {
-			if (!id_equal(&c->v.function_id, function)) {
-				p = &c->next;
-				continue;
-			}
-			*p = c->next;
-			function_version_clear(&c->v);
-			free(c);
-		}
+		for (struct cached_version **p = &s->versions[i]; *p;)
+			if (id_equal(&(*p)->v.function_id, function))
+				free_cached(p);
+			else
+				p = &(*p)->next;
 	sched_function(s->sched, function, 1, 0, 0);
 }
 

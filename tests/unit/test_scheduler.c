@@ -213,12 +213,27 @@ make_event(enum event_type type, uint32_t version, bool hint)
 	return ev->id;
 }
 
-/* As the API makes it: its version first. */
+/* A package in the store. */
 static void
-make_function(uint32_t retries)
+put_package(uint32_t number, char digest[SHA256_HEX_MAX])
 {
-	struct function f = { .id = function, .project_id = "p", .user_id = "u", .latest = 1,
-			      .state = VERSION_BUILDING, .created_us = 1, .updated_us = 1 };
+	char text[32];
+	int fd;
+
+	snprintf(text, sizeof text, "package %u", number);
+	fd = file_of(&w.f, text, strlen(text));
+	sha256_hex(text, strlen(text), digest);
+	assert_int_equal(DO(&w.f, store_blob_put, digest, fd), ERR_NONE);
+	close(fd);
+}
+
+/* As the API makes it: its package and its version first. */
+static struct function_version
+make_version(uint32_t number, uint32_t retries)
+{
+	struct function f = { .id = function, .project_id = "p", .user_id = "u", .latest = number,
+			      .serving = number - 1, .state = VERSION_BUILDING, .created_us = 1,
+			      .updated_us = 1 };
 	char metadata[100], id[VERSION_ID_MAX], text_id[ID_TEXT_MAX], *text;
 	struct store_doc doc = { .kind = STORE_VERSION, .id = id, .project = "p", .parent = text_id };
 	struct function_version v;
@@ -230,21 +245,31 @@ make_function(uint32_t retries)
 	f.settings = function_settings_new(j, &e);
 	json_free(j);
 	function_settle(&f);
-	snprintf(f.package_digest, sizeof f.package_digest, "%064d", 1);
-	assert_int_equal(function_version_from_settings(f.settings, &f.id, "p", 1, f.package_digest, &v, &e), 0);
-	function_version_id(&f.id, 1, id);
+	put_package(number, f.package_digest);
+	assert_int_equal(function_version_from_settings(f.settings, &f.id, "p", number, f.package_digest,
+							&v, &e), 0);
+	function_version_id(&f.id, number, id);
 	id_format(&f.id, text_id);
 	doc.json = text = json_print(j = function_version_encode(&v));
 	json_free(j);
 	assert_int_equal(DO(&w.f, store_doc_create, &doc), ERR_NONE);
 	free(text);
-	function_version_clear(&v);
 	doc = (struct store_doc){ .kind = STORE_FUNCTION, .id = text_id, .project = "p", .name = "f" };
 	doc.json = text = json_print(j = function_encode(&f));
 	json_free(j);
+	DO(&w.f, store_doc_delete, STORE_FUNCTION, text_id);
 	assert_int_equal(DO(&w.f, store_doc_create, &doc), ERR_NONE);
 	free(text);
 	function_clear(&f);
+	return v;
+}
+
+static void
+make_function(uint32_t retries)
+{
+	struct function_version v = make_version(1, retries);
+
+	function_version_clear(&v);
 }
 
 /* ---- life ---- */
@@ -541,25 +566,65 @@ test_a_deleted_functions_events_end(void **state)
 	ends_as(&queued, EVENT_CANCELLED, REASON_CANCELLED, 0);
 }
 
+static bool
+is_there(uint32_t version, const char *package)
+{
+	char id[VERSION_ID_MAX];
+	RESULT blob = CALL(&w.f, store_blob_open, package);
+
+	function_version_id(&function, version, id);
+	if (blob->err.cls == ERR_NONE)
+		close(blob->answer.fd);
+	return DO(&w.f, store_doc_get, STORE_VERSION, id) == ERR_NONE && blob->err.cls == ERR_NONE;
+}
+
+/* Version 2 serves; 1 goes with what only it named.  An event of it that was on its way in all
+ * the while is run by 2. */
+static void
+test_a_superseded_version_goes(void **state)
+{
+	uint64_t until = clock_mono_ns() + 30 * NS_PER_S;
+	char first[SHA256_HEX_MAX], second[SHA256_HEX_MAX];
+	struct function_version v;
+	struct id event;
+
+	(void)state;
+	make_function(0);
+	begin();
+	event = make_event(TYPE_ASYNC, 0, false);
+	ends_as(&event, EVENT_SUCCEEDED, REASON_NONE, 1);
+	v = make_version(2, 0);
+	scheduler_queue_build(w.s, &v);
+	function_version_clear(&v);
+	event = make_event(TYPE_ASYNC, 2, true);
+	ends_as(&event, EVENT_SUCCEEDED, REASON_NONE, 1); /* so 2 is built */
+	put_package(1, first);
+	put_package(2, second);
+	do {
+		assert_true(clock_mono_ns() < until);
+		scheduler_remove_unused(w.s, clock_real_us() + 10 * US_PER_S);
+	} while (is_there(1, first));
+	assert_true(is_there(2, second));
+	event = make_event(TYPE_ASYNC, 1, true);
+	{
+		RESULT r = ended(&event);
+
+		assert_int_equal(r->event.state, EVENT_SUCCEEDED);
+		assert_int_equal(r->event.function_version, 2);
+	}
+}
+
 /* The store no longer has what the queue wants to build: the places of builds are free again. */
 static void
 test_a_deleted_functions_build_is_forgotten(void **state)
 {
 	struct function_version v;
-	char id[VERSION_ID_MAX];
 	struct id first;
-	struct err e;
 
 	(void)state;
 	begin();
 	wait_for(is_ready, NULL);
-	make_function(0);
-	function_version_id(&function, 1, id);
-	{
-		RESULT r = CALL(&w.f, store_doc_get, STORE_VERSION, id);
-
-		assert_int_equal(version_read(&v, r->json, &e), 0);
-	}
+	v = make_version(1, 0);
 	for (unsigned i = 0; i < 4; i++) {
 		v.function_id = id_new();
 		scheduler_queue_build(w.s, &v);
@@ -581,6 +646,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_a_restart_adopts_what_runs_and_keeps_its_retries, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_lost_node_ends_or_repeats, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_deleted_functions_events_end, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_superseded_version_goes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_deleted_functions_build_is_forgotten, set_up, tear_down),
 	};
 
