@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "core/base/buf.h"
 #include "core/base/clock.h"
@@ -54,8 +55,19 @@ struct doomed {
 	TAILQ_ENTRY(doomed) link;
 };
 
+/* One that is there. */
+struct layer {
+	char digest[65];
+	unsigned uses;
+	uint64_t used_ns; /* when a use last began or ended */
+	TAILQ_ENTRY(layer) link;
+};
+
 struct layers {
 	struct layers_config c;
+	struct loop_timer *pass;
+	unsigned count;
+	TAILQ_HEAD(layer_list, layer) layers; /* the one that was used last is last */
 	LIST_HEAD(, layer_fetch) fetches;
 	TAILQ_HEAD(, doomed) doomed;
 	struct helper *remover;
@@ -67,13 +79,105 @@ layer_path(const char *digest, char path[80])
 	snprintf(path, 80, "sha256/%.64s", digest);
 }
 
-bool
-layers_have(const struct layers *s, const char *digest)
+static bool
+is_there(const struct layers *s, const char *digest)
 {
 	char path[80];
 
 	layer_path(digest, path);
 	return blob_is_digest(digest) && !faccessat(s->c.dir_fd, path, F_OK, AT_SYMLINK_NOFOLLOW);
+}
+
+/* ---- Use ---- */
+
+static void
+touch(struct layers *s, struct layer *l)
+{
+	l->used_ns = clock_mono_ns();
+	TAILQ_REMOVE(&s->layers, l, link);
+	TAILQ_INSERT_TAIL(&s->layers, l, link);
+}
+
+/* NULL: out of memory; then it stays until the next start. */
+static struct layer *
+note(struct layers *s, const char *digest)
+{
+	struct layer *l;
+
+	TAILQ_FOREACH_REVERSE (l, &s->layers, layer_list, link)
+		if (!memcmp(l->digest, digest, sizeof l->digest - 1))
+			return l;
+	l = calloc(1, sizeof *l);
+	if (!l)
+		return NULL;
+	snprintf(l->digest, sizeof l->digest, "%.64s", digest);
+	l->used_ns = clock_mono_ns();
+	TAILQ_INSERT_TAIL(&s->layers, l, link);
+	s->count++;
+	return l;
+}
+
+static void
+forget(struct layers *s, struct layer *l)
+{
+	TAILQ_REMOVE(&s->layers, l, link);
+	s->count--;
+	free(l);
+}
+
+bool
+layers_use(struct layers *s, const char *digest)
+{
+	struct layer *l = is_there(s, digest) ? note(s, digest) : NULL;
+
+	if (!l)
+		return false;
+	l->uses++;
+	touch(s, l);
+	return true;
+}
+
+void
+layers_unuse(struct layers *s, const char *digest)
+{
+	struct layer *l = note(s, digest);
+
+	if (!l || !l->uses)
+		return;
+	l->uses--;
+	touch(s, l);
+}
+
+static bool
+disk_is_low(const struct layers *s)
+{
+	struct statvfs fs;
+
+	return !fstatvfs(s->c.dir_fd, &fs) &&
+	       (uint64_t)fs.f_bavail * fs.f_frsize < s->c.free_min_bytes;
+}
+
+/* Removal takes its time: for want of room one goes each pass. */
+static void
+on_pass(void *arg)
+{
+	struct layers *s = arg;
+	struct layer *l = TAILQ_FIRST(&s->layers), *next;
+	bool low = disk_is_low(s);
+
+	for (; l; l = next) {
+		next = TAILQ_NEXT(l, link);
+		if (l->uses)
+			continue;
+		if (!low && s->count <= s->c.max_count &&
+		    clock_mono_ns() - l->used_ns < s->c.idle_ns)
+			break; /* the others were used later */
+		low = false;
+		log_debug("a layer that is not used is removed", "digest", l->digest, NULL);
+		layers_remove(s, l->digest);
+		forget(s, l);
+	}
+	loop_timer_after(s->pass, s->c.pass_ns);
 }
 
 /* ---- Removal ---- */
@@ -192,6 +296,8 @@ sweep(struct layers *s, struct err *e)
 	while (dir && (entry = readdir(dir)))
 		if (!strncmp(entry->d_name, PRIVATE_PREFIX, strlen(PRIVATE_PREFIX)))
 			rename_away(s, entry->d_name, name);
+		else if (blob_is_digest(entry->d_name))
+			note(s, entry->d_name);
 	if (dir)
 		closedir(dir);
 	dir = dir ? open_list(s, ".", e) : NULL;
@@ -237,10 +343,13 @@ layers_new(const struct layers_config *c, struct err *e)
 	s->c = *c;
 	LIST_INIT(&s->fetches);
 	TAILQ_INIT(&s->doomed);
-	if (forget_other_boots(s, e) || sweep(s, e)) {
+	TAILQ_INIT(&s->layers);
+	s->pass = loop_timer_add(c->loop, on_pass, s, e);
+	if (!s->pass || forget_other_boots(s, e) || sweep(s, e)) {
 		layers_free(s);
 		return NULL;
 	}
+	loop_timer_after(s->pass, c->pass_ns);
 	return s;
 }
 
@@ -279,6 +388,9 @@ layers_free(struct layers *s)
 		TAILQ_REMOVE(&s->doomed, d, link);
 		free(d);
 	}
+	while (!TAILQ_EMPTY(&s->layers))
+		forget(s, TAILQ_FIRST(&s->layers));
+	loop_timer_remove(s->pass);
 	free(s);
 }
 
@@ -306,13 +418,15 @@ layers_commit(struct layers *s, const char *name, const char *digest, struct err
 	char path[80];
 
 	layer_path(digest, path);
-	if (renameat(s->c.dir_fd, name, s->c.dir_fd, path) == 0)
-		return 0;
-	if (errno == EEXIST || errno == ENOTEMPTY) {
+	if (renameat(s->c.dir_fd, name, s->c.dir_fd, path)) {
+		if (errno != EEXIST && errno != ENOTEMPTY)
+			return err_sys(e, ERR_NODE, "rename a layer");
 		layers_discard(s, name);
-		return 0;
 	}
-	return err_sys(e, ERR_NODE, "rename a layer");
+	/* A private one goes with its build. */
+	if (strncmp(digest, PRIVATE_PREFIX, strlen(PRIVATE_PREFIX)))
+		note(s, digest);
+	return 0;
 }
 
 int

@@ -7,6 +7,11 @@
  * (the file `boot` names it), as a crash of the machine may have left any of it half
  * written.  What an earlier process left unfinished (tmp.*, layers of builds) is removed at
  * start, by a helper.
+ *
+ * Which layers may go is decided here alone, by use: the control plane still has what is
+ * needed again.  One that no sandbox uses goes when it was not used for idle_ns; and, the one
+ * that was not used for longest first, while there are more than max_count or the disk has
+ * less than free_min_bytes left.
  */
 #ifndef PRATAI_NODE_LAYERS_H
 #define PRATAI_NODE_LAYERS_H
@@ -14,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/base/clock.h"
 #include "core/base/id.h"
 
 struct blobs;
@@ -31,12 +37,19 @@ struct layers_config {
 	int dir_fd;    /* DIR/layers; the caller's */
 	int unpack_fd; /* pratai-unpack */
 	int self_fd;   /* pratai-node, which removes trees when called with LAYERS_REMOVE */
+	uint64_t idle_ns, pass_ns, free_min_bytes; /* pass_ns: how often is looked what may go */
+	unsigned max_count;
 };
+#define LAYERS_LIMITS                                                                              \
+	.idle_ns = 6 * 3600 * NS_PER_S, .pass_ns = 30 * NS_PER_S, .free_min_bytes = 1ull << 30,    \
+	.max_count = 1024
 
 struct layers *layers_new(const struct layers_config *c, struct err *e);
 void layers_free(struct layers *s); /* fetches under way end without an answer */
 
-bool layers_have(const struct layers *s, const char *digest);
+/* True: the layer is there, and stays until layers_unuse, once for each use. */
+bool layers_use(struct layers *s, const char *digest);
+void layers_unuse(struct layers *s, const char *digest);
 
 /*
  * e NULL: the layer is there.  Else ERR_NOT_FOUND: the control plane does not have it;
@@ -61,7 +74,7 @@ void layers_discard(struct layers *s, const char *name);
 /* Makes it a layer for one build's sandbox, under a name of its own that looks like a digest:
  * 32 noughts and 32 random digits, by which a later start knows what to remove. */
 int layers_commit_private(struct layers *s, const char *name, char digest[65], struct err *e);
-/* Forgets a layer that no sandbox uses. */
+/* Forgets a private layer that no sandbox uses. */
 void layers_remove(struct layers *s, const char *digest);
 
 /*

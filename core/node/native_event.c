@@ -46,6 +46,7 @@ struct event_run {
 	struct buf response;
 	struct runtime_reply imported, reply;
 	bool replied, complete, cancelled;
+	bool uses_layer;
 	struct err malformed; /* class ERR_NONE: it was not */
 	uint64_t accepted_ns, ordered_ns;
 };
@@ -54,6 +55,8 @@ static void
 run_free(struct event_run *run)
 {
 	sandbox_run_free(run->sandbox);
+	if (run->uses_layer)
+		layers_unuse(run->base.native->c.layers, run->version.layer_digest);
 	layer_wait_cancel(run->wait);
 	loop_timer_remove(run->linger);
 	output_free(&run->output);
@@ -383,6 +386,13 @@ order(struct event_run *run, struct err *e)
 	return 0;
 }
 
+static bool
+use_layer(struct event_run *run)
+{
+	run->uses_layer = layers_use(run->base.native->c.layers, run->version.layer_digest);
+	return run->uses_layer;
+}
+
 static void
 on_layer(void *arg, const struct err *why)
 {
@@ -390,10 +400,15 @@ on_layer(void *arg, const struct err *why)
 	struct err e = { 0 };
 
 	run->wait = NULL;
-	if (why)
+	if (why) {
 		finish_without_sandbox(run, why);
-	else if (order(run, &e))
+	} else if (use_layer(run)) {
+		if (order(run, &e))
+			finish_without_sandbox(run, &e);
+	} else {
+		err_set(&e, ERR_NODE, "the layer that was fetched is not there");
 		finish_without_sandbox(run, &e);
+	}
 }
 
 /* One timer for both: before there is a sandbox it brings the end of a cancelled run (done
@@ -479,7 +494,7 @@ native_event_start(struct native *n, const struct message *job, const void *payl
 		return NULL;
 	}
 	rc = prepare(run, job, payload, len, e);
-	if (rc == 0 && layers_have(n->c.layers, run->version.layer_digest)) {
+	if (rc == 0 && use_layer(run)) {
 		rc = order(run, e);
 	} else if (rc == 0) {
 		run->wait = layers_fetch(n->c.layers, run->version.layer_digest, on_layer, run, e);

@@ -171,7 +171,8 @@ start_driver(struct program *p, struct err *e)
 {
 	const struct node_config *c = &p->config;
 	struct layers_config layers = { .loop = p->loop, .dir_fd = p->layers_fd,
-					.unpack_fd = p->unpack_fd, .self_fd = p->self_fd };
+					.unpack_fd = p->unpack_fd, .self_fd = p->self_fd,
+					LAYERS_LIMITS };
 	struct native_config native = { .loop = p->loop, .runtimes = p->runtimes,
 					.tmp_fd = p->tmp_fd, .memory_mib = c->memory_mib,
 					.slots = c->slots, .build_memory_mib = c->build_memory_mib,
