@@ -29,7 +29,9 @@
 enum {
 	DB_NAME_MAX = 200,
 	WAITING_MAX = 100000,
-	SEARCHES_MAX = 64,
+	/* Each may take a second, one after the other. */
+	FILTERS_MAX = 64,
+	SEARCHES_MAX = 16,
 };
 static const size_t waiting_bytes_max = (size_t)256 << 20;
 
@@ -70,7 +72,7 @@ release(struct completion *c)
 	if (!c->fn && c->answer.fd >= 0)
 		close(c->answer.fd);
 	r->store->charged -= r->charge;
-	r->store->slow -= r->kind == REQ_EVENT_SEARCH;
+	r->store->waiting[r->kind] -= !r->refused;
 	request_reset(r);
 	if (r->event) {
 		event_clear(r->event);
@@ -148,8 +150,14 @@ is_too_much(const struct sqlite_store *s, const struct request *r)
 	size_t share = r->kind == REQ_EVENT_CREATE ? 4 : 5;
 
 	return completions_outstanding(s->store.completions) > WAITING_MAX / 4 * share ||
-	       s->charged + r->charge > waiting_bytes_max / 4 * share ||
-	       (r->kind == REQ_EVENT_SEARCH && s->slow >= SEARCHES_MAX);
+	       s->charged + r->charge > waiting_bytes_max / 4 * share;
+}
+
+static bool
+is_one_too_many(const struct sqlite_store *s, const struct request *r)
+{
+	return (r->kind == REQ_EVENT_SEARCH && s->waiting[r->kind] >= SEARCHES_MAX) ||
+	       (r->kind == REQ_EVENT_FILTER && s->waiting[r->kind] >= FILTERS_MAX);
 }
 
 static void
@@ -161,11 +169,17 @@ submit(struct request *r, store_fn fn, void *arg)
 	if (r->done.err.cls == ERR_NONE && is_too_much(s, r)) {
 		err_set(&r->done.err, ERR_AGAIN, "the store is busy: too much waits for it");
 		err_step(&r->done.err, "store_busy");
+	} else if (r->done.err.cls == ERR_NONE && is_one_too_many(s, r)) {
+		err_set(&r->done.err, ERR_LIMIT,
+			"%u searches wait for their turn already: try again later",
+			s->waiting[r->kind]);
+		err_step(&r->done.err, "searches");
 	}
 	completion_begin(s->store.completions, &r->done, fn, arg);
+	r->refused = r->done.err.cls != ERR_NONE;
 	s->charged += r->charge;
-	s->slow += r->kind == REQ_EVENT_SEARCH;
-	if (r->done.err.cls != ERR_NONE)
+	s->waiting[r->kind] += !r->refused;
+	if (r->refused)
 		completions_post(s->store.completions, &r->done, &r->done);
 	else
 		workers_give(s, r);
@@ -369,7 +383,10 @@ static void
 sqlite_event_list(struct store *s, const struct store_event_filter *f, store_fn fn, void *arg)
 {
 	bool search = f->query && *f->query;
-	struct request *r = request_new(s, search ? REQ_EVENT_SEARCH : REQ_EVENT_LIST);
+	bool filter = f->state >= 0 || f->source >= 0; /* no index has all of it */
+	struct request *r = request_new(s, search   ? REQ_EVENT_SEARCH
+					   : filter ? REQ_EVENT_FILTER
+						    : REQ_EVENT_LIST);
 
 	r->project = f->project;
 	r->function_id = f->function_id;
@@ -466,7 +483,8 @@ open_all(struct sqlite_store *s, const char *name, int dir_fd, struct loop *l, s
 		return -1;
 	if (schema_migrate(s->writer.handle, store_migrations, store_migration_count, e))
 		return err_wrap(e, "%s", name);
-	if (db_open(&s->reader, s->dir_fd, name, true, e) || blob_start(s->dir_fd, e))
+	if (db_open(&s->reader, s->dir_fd, name, true, e) ||
+	    db_open(&s->searcher, s->dir_fd, name, true, e) || blob_start(s->dir_fd, e))
 		return -1;
 	/* The names of what was just made must outlast a crash, too. */
 	if (fsync(s->dir_fd))
@@ -481,6 +499,7 @@ close_all(struct sqlite_store *s)
 	store_fini(&s->store);
 	/* The writer last: it can put the WAL into the database and remove it. */
 	db_close(&s->reader);
+	db_close(&s->searcher);
 	db_close(&s->writer);
 	fd_close(&s->lock_fd);
 	fd_close(&s->dir_fd);

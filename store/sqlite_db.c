@@ -70,15 +70,15 @@ on_steps(void *arg)
 {
 	const struct db *db = arg;
 
-	return (db->stop && atomic_load_explicit(db->stop, memory_order_relaxed)) ||
-	       clock_mono_ns() > db->deadline_ns;
+	return (db->look && db->look(db->look_arg)) || clock_mono_ns() > db->deadline_ns;
 }
 
 void
-db_limit(struct db *db, uint64_t deadline_ns, const atomic_bool *stop)
+db_limit(struct db *db, uint64_t deadline_ns, bool (*look)(void *arg), void *arg)
 {
 	db->deadline_ns = deadline_ns;
-	db->stop = stop;
+	db->look = look;
+	db->look_arg = arg;
 	sqlite3_progress_handler(db->handle, deadline_ns ? STEPS_PER_LOOK : 0,
 				 deadline_ns ? on_steps : NULL, db);
 }

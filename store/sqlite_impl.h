@@ -60,7 +60,8 @@ struct db {
 	sqlite3 *handle;
 	sqlite3_stmt *statements[ST_COUNT];
 	uint64_t deadline_ns;    /* monotonic, see db_limit */
-	const atomic_bool *stop; /* see db_limit */
+	bool (*look)(void *arg); /* see db_limit */
+	void *look_arg;
 	int64_t keys_swept_us;   /* created_us of the last event that swept old keys */
 };
 
@@ -78,9 +79,9 @@ int db_run(struct db *db, enum statement which);
 /* Ends a statement: SQLITE_OK for ROW and DONE, else the error. */
 int db_end(sqlite3_stmt *st, int rc);
 
-/* From here on statements end with SQLITE_INTERRUPT at deadline_ns (0: never), or when
- * *stop (NULL: none) is set. */
-void db_limit(struct db *db, uint64_t deadline_ns, const atomic_bool *stop);
+/* From here on statements end with SQLITE_INTERRUPT at deadline_ns (0: never), or when look
+ * (NULL: none), which is called now and then while one runs, says so.  It must not use db. */
+void db_limit(struct db *db, uint64_t deadline_ns, bool (*look)(void *arg), void *arg);
 
 /* True when rc concerns the database and not one request: disk, file, lock, memory. */
 bool db_is_fatal(int rc);
@@ -121,6 +122,7 @@ enum request_kind {
 	REQ_EVENT_PAYLOAD,
 	REQ_EVENT_LOGS,
 	REQ_EVENT_LIST,
+	REQ_EVENT_FILTER, /* a list that may have to look at many events for one that it takes */
 	REQ_EVENT_SEARCH, /* a list with a text to look for */
 	REQ_EVENT_UNENDED,
 	REQ_EVENT_COUNTS,
@@ -134,6 +136,7 @@ struct request {
 	enum request_kind kind;
 	uint64_t after; /* for the reader: the writes that must be in before it */
 	size_t charge;  /* bytes of memory that it takes while it waits */
+	bool refused;   /* never given to a worker */
 
 	/* What is asked.  text is one block that the strings point into. */
 	char *text;
@@ -222,7 +225,7 @@ struct queue {
 struct sqlite_store {
 	struct store store; /* first */
 	int dir_fd, lock_fd;
-	struct db writer, reader; /* each its worker's, once that runs */
+	struct db writer, reader, searcher; /* each its worker's, once that runs */
 	pthread_t writer_thread, reader_thread;
 	bool threads;
 	uint64_t list_ns; /* the time that a list or a search may take */
@@ -230,11 +233,11 @@ struct sqlite_store {
 
 	/* The loop's thread alone: what was asked for and not yet delivered. */
 	size_t charged;  /* bytes */
-	unsigned slow;   /* searches */
+	unsigned waiting[REQ_COUNT];
 
 	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t writer_wake, reader_wake;
-	struct queue writes, quick, searches;
+	struct queue writes, quick, filters, searches;
 	uint64_t issued, written; /* requests of the writer's, given and done */
 	bool stop;
 };

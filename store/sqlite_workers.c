@@ -11,9 +11,11 @@
  * Reads of single records go through the writer's queue too.  They see all that was
  * written before them, without a number to wait for, and cannot be held up by a search.
  *
- * The reader has a connection of its own for lists, counts and searches, and copies
- * blobs.  A request of its waits until the writes that were issued before it are in.
- * Searches have a queue behind all others, since each may take a second.
+ * The reader has a connection of its own for lists and counts, and copies blobs.  A
+ * request of its waits until the writes that were issued before it are in.  What may take
+ * a second (searches, and lists that pass over most of what they look at) has queues
+ * behind the others and another connection: while one runs the reader turns to the quick
+ * requests that come in, now and then.
  *
  * The workers touch nothing of the loop's: a request is theirs from the queue until it is
  * posted.
@@ -32,7 +34,7 @@
 enum { BATCH_MAX = 1024 };
 #define PROBE_NS NS_PER_S
 
-enum lane { LANE_WRITER, LANE_QUICK, LANE_SEARCH };
+enum lane { LANE_WRITER, LANE_QUICK, LANE_FILTER, LANE_SEARCH };
 
 static const struct {
 	request_fn run;
@@ -57,6 +59,7 @@ static const struct {
 	[REQ_EVENT_PAYLOAD] = {event_payload, LANE_WRITER, false},
 	[REQ_EVENT_LOGS] = {event_logs, LANE_WRITER, false},
 	[REQ_EVENT_LIST] = {event_list, LANE_QUICK, false},
+	[REQ_EVENT_FILTER] = {event_list, LANE_FILTER, false},
 	[REQ_EVENT_SEARCH] = {event_list, LANE_SEARCH, false},
 	[REQ_EVENT_UNENDED] = {event_unended, LANE_QUICK, false},
 	[REQ_EVENT_COUNTS] = {event_counts, LANE_QUICK, false},
@@ -103,7 +106,10 @@ workers_give(struct sqlite_store *s, struct request *r)
 		pthread_cond_signal(&s->writer_wake);
 	} else {
 		r->after = s->issued;
-		push(lane == LANE_QUICK ? &s->quick : &s->searches, r);
+		push(lane == LANE_QUICK	   ? &s->quick
+		     : lane == LANE_FILTER ? &s->filters
+					   : &s->searches,
+		     r);
 		pthread_cond_signal(&s->reader_wake);
 	}
 	pthread_mutex_unlock(&s->lock);
@@ -175,7 +181,7 @@ post(struct sqlite_store *s, struct request *first, struct request *last, uint64
 	completions_post(s->store.completions, &first->done, &last->done);
 	pthread_mutex_lock(&s->lock);
 	s->written += writes;
-	if (s->quick.first || s->searches.first)
+	if (s->quick.first || s->filters.first || s->searches.first)
 		pthread_cond_signal(&s->reader_wake);
 	pthread_mutex_unlock(&s->lock);
 }
@@ -287,36 +293,57 @@ write_forever(void *arg)
 
 /* ---- The reader ---- */
 
+/* Under the lock.  lanes: how many of them count. */
 static struct request *
-take_readable(struct sqlite_store *s)
+take_readable(struct sqlite_store *s, int lanes)
 {
-	struct queue *lanes[] = {&s->quick, &s->searches};
+	struct queue *queues[] = {&s->quick, &s->filters, &s->searches};
 
-	for (size_t i = 0; i < 2; i++)
-		if (lanes[i]->first && lanes[i]->first->after <= s->written)
-			return pop(lanes[i]);
+	for (int i = 0; i < lanes; i++)
+		if (queues[i]->first && queues[i]->first->after <= s->written)
+			return pop(queues[i]);
 	return NULL;
 }
+
+static bool on_look(void *arg);
 
 static void
 run_read(struct sqlite_store *s, struct request *r)
 {
-	struct db *db = &s->reader;
-	bool search = kinds[r->kind].lane == LANE_SEARCH;
+	bool slow = kinds[r->kind].lane != LANE_QUICK;
+	struct db *db = slow ? &s->searcher : &s->reader;
 	int rc = SQLITE_INTERRUPT;
 
-	if (!search || !atomic_load(&s->closing)) {
-		db_limit(db, clock_mono_ns() + s->list_ns, search ? &s->closing : NULL);
+	if (!slow || !atomic_load(&s->closing)) {
+		db_limit(db, clock_mono_ns() + s->list_ns, slow ? on_look : NULL, s);
 		rc = kinds[r->kind].run(db, r);
-		db_limit(db, 0, NULL);
+		db_limit(db, 0, NULL, NULL);
 	}
-	if (rc == SQLITE_OK)
-		return;
-	request_reset(r);
-	if (rc == SQLITE_INTERRUPT && atomic_load(&s->closing))
-		err_set(&r->done.err, ERR_AGAIN, "the store is closing");
-	else
-		db_error(db, rc, &r->done.err);
+	if (rc != SQLITE_OK) {
+		request_reset(r);
+		if (rc == SQLITE_INTERRUPT && atomic_load(&s->closing))
+			err_set(&r->done.err, ERR_AGAIN, "the store is closing");
+		else
+			db_error(db, rc, &r->done.err);
+	}
+	completions_post(s->store.completions, &r->done, &r->done);
+}
+
+/* During a slow request, whose time goes on.  True: it is to end. */
+static bool
+on_look(void *arg)
+{
+	struct sqlite_store *s = arg;
+	struct request *r;
+
+	for (;;) {
+		pthread_mutex_lock(&s->lock);
+		r = take_readable(s, 1);
+		pthread_mutex_unlock(&s->lock);
+		if (!r)
+			return atomic_load(&s->closing);
+		run_read(s, r);
+	}
 }
 
 static void *
@@ -328,13 +355,12 @@ read_forever(void *arg)
 	pthread_setname_np(pthread_self(), "store-read");
 	pthread_mutex_lock(&s->lock);
 	for (;;) {
-		while (!(r = take_readable(s)) && !s->stop)
+		while (!(r = take_readable(s, 3)) && !s->stop)
 			pthread_cond_wait(&s->reader_wake, &s->lock);
 		if (!r)
 			break;
 		pthread_mutex_unlock(&s->lock);
 		run_read(s, r);
-		completions_post(s->store.completions, &r->done, &r->done);
 		pthread_mutex_lock(&s->lock);
 	}
 	pthread_mutex_unlock(&s->lock);

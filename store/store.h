@@ -167,7 +167,8 @@ struct store_event_filter {
 	const char *cursor;       /* from the answer before */
 	unsigned limit;
 };
-/* Newest first. */
+/* Newest first.  ERR_LIMIT: it took longer than a second (step "search"), or too many searches
+ * and lists by state or source wait (step "searches"). */
 void store_event_list(struct store *s, const struct store_event_filter *f, store_fn fn, void *arg);
 /* Events that have not ended, oldest first by id after `after` (zero: from the start), without
  * their error texts.  Fewer than limit: there are no more. */

@@ -44,7 +44,10 @@ on_events(void *arg, const struct store_answer *a, const struct err *e)
 	struct json *list;
 
 	if (e) {
-		call_error(c, e);
+		if (!strcmp(e->step, "searches"))
+			call_problem(c, 429, "limit_reached", "%s", e->text);
+		else
+			call_error(c, e);
 		call_release(c);
 		return;
 	}
