@@ -157,6 +157,45 @@ load_versions(struct scheduler *s, const char *cursor)
 /* ---- 2. functions ---- */
 
 static void
+on_told(void *arg, const struct err *e)
+{
+	(void)arg;
+	if (e)
+		log_err("the outcome of a build of before could not be stored", e);
+}
+
+/* The latest version of a function that is being built, says the function's document. */
+static void
+on_latest(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct scheduler *s = arg;
+	struct function_version v;
+	struct err bad;
+
+	if (e) {
+		if (e->cls != ERR_NOT_FOUND)
+			log_err("a version's record could not be read", e);
+	} else if (version_read(&v, a->docs[0].json, &bad)) {
+		log_err("a version's record was passed over", &bad);
+	} else {
+		if (v.state != VERSION_BUILDING)
+			version_built(s, &v, on_told, NULL);
+		function_version_clear(&v);
+	}
+}
+
+/* The outcome of a build is written to the version first: an end between the two writes left
+ * a function that would be building for ever. */
+static void
+finish_build(struct scheduler *s, const struct function *f)
+{
+	char id[VERSION_ID_MAX];
+
+	function_version_id(&f->id, f->latest, id);
+	store_doc_get(s->config.store, STORE_VERSION, id, on_latest, s);
+}
+
+static void
 on_functions(void *arg, const struct store_answer *a, const struct err *e)
 {
 	struct scheduler *s = arg;
@@ -172,6 +211,8 @@ on_functions(void *arg, const struct store_answer *a, const struct err *e)
 			continue;
 		}
 		version_apply(s, &f);
+		if (f.state == VERSION_BUILDING)
+			finish_build(s, &f);
 		function_clear(&f);
 	}
 	if (a->next)

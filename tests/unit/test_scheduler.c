@@ -566,6 +566,42 @@ test_a_deleted_functions_events_end(void **state)
 	ends_as(&queued, EVENT_CANCELLED, REASON_CANCELLED, 0);
 }
 
+/* A kill between the two writes that a build's outcome takes: the next start makes the second. */
+static void
+test_a_build_that_was_recorded_by_half(void **state)
+{
+	uint64_t until = clock_mono_ns() + 30 * NS_PER_S;
+	struct function_version v = make_version(1, 0);
+	struct store_doc doc = { .kind = STORE_VERSION, .project = "p" };
+	char id[VERSION_ID_MAX], function_id[ID_TEXT_MAX], *text;
+	enum version_state now = VERSION_BUILDING;
+	struct json *j;
+	struct id event;
+
+	(void)state;
+	v.state = VERSION_READY;
+	function_version_id(&function, 1, id);
+	id_format(&function, function_id);
+	doc.id = id;
+	doc.json = text = json_print(j = function_version_encode(&v));
+	json_free(j);
+	assert_int_equal(DO(&w.f, store_doc_update, &doc), ERR_NONE);
+	free(text);
+	function_version_clear(&v);
+	event = make_event(TYPE_ASYNC, 0, false);
+	begin();
+	while (now != VERSION_READY) {
+		RESULT r = CALL(&w.f, store_doc_get, STORE_FUNCTION, function_id);
+		struct function f;
+
+		assert_int_equal(function_decode(r->json, strlen(r->json), &f, NULL), 0);
+		now = f.state;
+		function_clear(&f);
+		assert_true(clock_mono_ns() < until);
+	}
+	ends_as(&event, EVENT_SUCCEEDED, REASON_NONE, 1);
+}
+
 static bool
 is_there(uint32_t version, const char *package)
 {
@@ -646,6 +682,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_a_restart_adopts_what_runs_and_keeps_its_retries, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_lost_node_ends_or_repeats, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_deleted_functions_events_end, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_build_that_was_recorded_by_half, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_superseded_version_goes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_deleted_functions_build_is_forgotten, set_up, tear_down),
 	};
