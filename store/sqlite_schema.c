@@ -97,6 +97,11 @@ const struct migration store_migrations[] = {
 		"INSERT INTO logs SELECT n, attempt, data FROM logs_1;"
 		"DROP TABLE logs_1;",
 	},
+	{
+		/* Since when blobs may have been put for this database: sqlite_unused.c. */
+		"CREATE TABLE birth(at INTEGER NOT NULL);"
+		"INSERT INTO birth VALUES(strftime('%s', 'now'));",
+	},
 };
 const int store_migration_count = sizeof(store_migrations) / sizeof(store_migrations[0]);
 

@@ -6,11 +6,20 @@
  * documents may come in between: what was put lately stays.  Puts run in this thread, too,
  * and make an old blob young again.  Nothing is marked: a kill at any moment leaves blobs
  * that the next sweep finds.
+ *
+ * Blobs that another database names must stay, too: what is older than ours was not put for
+ * it (the other one was moved away, and will be back), and where there are several in the
+ * directory, which share its blobs, nothing is removed.
  */
+#include <dirent.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "store/sqlite_impl.h"
+
+#include "core/base/clock.h"
+#include "core/base/fdio.h"
 
 /* ---- Versions ---- */
 
@@ -109,7 +118,7 @@ version_unused(struct db *db, struct request *r)
 /* ---- Blobs ---- */
 
 struct named {
-	int64_t before_us;
+	int64_t since_us, before_us;
 	char (*digests)[SHA256_HEX_MAX]; /* sorted */
 	size_t count, room;
 };
@@ -159,12 +168,47 @@ read_named(struct db *db, struct named *n)
 	return added != SQLITE_OK ? added : rc;
 }
 
+static int
+read_birth(struct db *db, int64_t *us)
+{
+	int rc;
+	sqlite3_stmt *st = db_prepare(db, "SELECT at FROM birth", &rc);
+
+	if (!st)
+		return rc;
+	rc = sqlite3_step(st);
+	*us = sqlite3_column_int64(st, 0) * US_PER_S;
+	sqlite3_finalize(st);
+	return rc == SQLITE_ROW ? SQLITE_DONE : rc == SQLITE_DONE ? SQLITE_CORRUPT : rc;
+}
+
+/* Each database has its lock beside it. */
+static bool
+is_alone(int dir_fd)
+{
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), locks = 0;
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir) {
+		fd_close(&fd);
+		return false;
+	}
+	while ((entry = readdir(dir))) {
+		size_t len = strlen(entry->d_name);
+
+		locks += len > 5 && !strcmp(entry->d_name + len - 5, ".lock");
+	}
+	closedir(dir);
+	return locks == 1;
+}
+
 static bool
 is_unnamed(void *arg, const char *digest, int64_t put_us)
 {
 	const struct named *n = arg;
 
-	return put_us < n->before_us &&
+	return put_us >= n->since_us && put_us < n->before_us &&
 	       !(n->count && bsearch(digest, n->digests, n->count, sizeof(*n->digests), compare));
 }
 
@@ -172,10 +216,12 @@ int
 blob_sweep(struct db *db, struct request *r)
 {
 	struct named named = {.before_us = r->time_us};
-	int rc = read_named(db, &named), removed = 0;
+	int rc = read_birth(db, &named.since_us), removed = 0;
 
-	/* Without all of the names nothing is removed. */
 	if (rc == SQLITE_DONE)
+		rc = read_named(db, &named);
+	/* Without all of the names nothing is removed. */
+	if (rc == SQLITE_DONE && is_alone(r->dir_fd))
 		removed = blob_remove_if(r->dir_fd, is_unnamed, &named, &r->done.err);
 	if (removed > 0)
 		r->done.answer.len = (size_t)removed;

@@ -116,7 +116,8 @@ void store_blob_put(struct store *s, const char *digest, int fd, store_fn fn, vo
 /* answer.fd, read-only, and answer.len, its size; ERR_NOT_FOUND. */
 void store_blob_open(struct store *s, const char *digest, store_fn fn, void *arg);
 /* Removes the blobs that neither a function nor a version names and that were put last before
- * real time before_us: who puts one has until then to name it.  answer.len: how many. */
+ * real time before_us: who puts one has until then to name it.  None that may be another store's.
+ * answer.len: how many. */
 void store_blob_sweep(struct store *s, int64_t before_us, store_fn fn, void *arg);
 
 /* ---- Events ---- */

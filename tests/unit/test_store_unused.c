@@ -179,19 +179,35 @@ test_blobs_that_no_document_names(void **state)
 
 /* Put again, an old one is as good as new: the document that names it is on its way. */
 static void
-test_a_blob_that_is_put_again(void **state)
+test_old_blobs(void **state)
 {
 	struct fixture *f = *state;
 	const struct timespec long_ago[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
 	char digest[SHA256_HEX_MAX], path[100];
+	struct stat st;
 
 	assert_int_equal(put_blob(f, "again", digest), ERR_NONE);
 	snprintf(path, sizeof(path), "blobs/sha256/%.2s/%s", digest, digest + 2);
 	assert_int_equal(utimensat(f->dir_fd, path, long_ago, 0), 0);
+	/* Older than the database: of another one. */
+	assert_int_equal(sweep(f, INT64_MAX), 0);
 	assert_int_equal(put_blob(f, "again", digest), ERR_NONE);
-	assert_int_equal(sweep(f, clock_real_us() - HOUR_US), 0);
-	assert_int_equal(utimensat(f->dir_fd, path, long_ago, 0), 0);
-	assert_int_equal(sweep(f, clock_real_us() - HOUR_US), 1);
+	assert_int_equal(fstatat(f->dir_fd, path, &st, 0), 0);
+	assert_true(st.st_mtim.tv_sec > long_ago[0].tv_sec);
+	assert_int_equal(sweep(f, INT64_MAX), 1);
+}
+
+static void
+test_blobs_of_two_databases(void **state)
+{
+	struct fixture *f = *state;
+	char digest[SHA256_HEX_MAX];
+
+	assert_int_equal(put_blob(f, "shared", digest), ERR_NONE);
+	f->spec = "sqlite:another.db";
+	fixture_reopen(f);
+	assert_int_equal(sweep(f, INT64_MAX), 0);
+	assert_true(has_blob(f, digest));
 }
 
 int
@@ -202,7 +218,8 @@ main(void)
 		FIXTURE_TEST(test_versions_of_events_that_have_not_ended),
 		FIXTURE_TEST(test_versions_without_a_function),
 		FIXTURE_TEST(test_blobs_that_no_document_names),
-		FIXTURE_TEST(test_a_blob_that_is_put_again),
+		FIXTURE_TEST(test_old_blobs),
+		FIXTURE_TEST(test_blobs_of_two_databases),
 	};
 
 	return fixture_main(tests);
