@@ -79,7 +79,11 @@ on_payload(void *arg, const struct store_answer *a, const struct err *e)
 		dispatch_job(s, job);
 		return;
 	}
-	put_back(s, job, e ? e : &memory);
+	if (e && e->cls == ERR_NOT_FOUND) /* the record of a wait_for_response event was refused */
+		collector_end(s, job, REASON_NODE_LOST, "PayloadLost",
+			      "there was no room to keep the event until its turn came");
+	else
+		put_back(s, job, e ? e : &memory);
 }
 
 /* The version is gone: with its function, or because nobody needed it any more when this event

@@ -27,7 +27,7 @@ enum {
 	REPLY_PEERS_MAX = 64,
 	VERSION_BUCKETS = 4096,
 	WORK_COUNT_MAX = 20000,          /* events kept whole in memory; more: only entries */
-	WORK_BYTES_MAX = 64 << 20,       /* their payloads */
+	WORK_BYTES_MAX = 64 << 20,       /* their payloads; as much again for those that wait */
 	SWEEP_PAGE = 500,
 	WATCH_MAX = 65536,
 	WATCH_BUCKETS = 4096,
@@ -68,7 +68,7 @@ struct scheduler {
 	struct reply_peer peers[REPLY_PEERS_MAX];
 	unsigned peer_count;
 	struct cached_version *versions[VERSION_BUCKETS];
-	size_t work_count, work_bytes;
+	size_t work_count, work_bytes, work_bytes_max;
 	char *runtimes; /* JSON array that the last registration offered, or NULL */
 	struct watch *watches[WATCH_BUCKETS], *watch_oldest, *watch_newest;
 	size_t watch_count;

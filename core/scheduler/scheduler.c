@@ -164,7 +164,8 @@ scheduler_queue(struct scheduler *s, const struct event *ev, struct work *w)
 		work_free(s, w); /* known already, or found again by the sweep */
 }
 
-/* Keeps in memory what there is room for; the rest is read again when its turn comes. */
+/* Keeps in memory what there is room for; the rest is read again when its turn comes.  (The
+ * API gave the store a wait_for_response event with its payload right after the hint.) */
 static struct work *
 keep_work(struct scheduler *s, struct message *m, const struct mq_frame *payload)
 {
@@ -183,7 +184,7 @@ keep_work(struct scheduler *s, struct message *m, const struct mq_frame *payload
 	if (w->event.payload_bytes == 0) {
 		w->payload_loaded = true;
 	} else if (payload && payload->len == w->event.payload_bytes &&
-		   (must || s->work_bytes + payload->len <= WORK_BYTES_MAX)) {
+		   s->work_bytes + payload->len <= s->work_bytes_max * (must ? 2 : 1)) {
 		w->payload = malloc(payload->len);
 		if (w->payload) {
 			memcpy(w->payload, payload->data, payload->len);
@@ -464,6 +465,7 @@ scheduler_new(const struct scheduler_config *c, struct err *e)
 		return NULL;
 	}
 	s->config = *c;
+	s->work_bytes_max = WORK_BYTES_MAX;
 	s->tick = loop_timer_add(c->loop, on_tick, s, e);
 	s->sweep = s->tick ? loop_timer_add(c->loop, on_sweep, s, e) : NULL;
 	if (!s->sweep || scheduler_watch_unused(s, e) || open_sockets(s, e) || scheduler_recover(s, e)) {

@@ -37,6 +37,7 @@ static struct world {
 	struct held held[HELD_MAX];
 	size_t held_count;
 	unsigned jobs, settled;
+	char payload[64]; /* of the last job */
 	struct {
 		struct event event;
 		char body[64];
@@ -89,12 +90,13 @@ forget(const struct lease *l)
 }
 
 static void
-on_job(struct message *m)
+on_job(struct message *m, const char *payload, size_t len)
 {
 	struct message started = { .type = MSG_STARTED, .lease = m->lease, .session = w.session };
 	struct held *h = &w.held[w.held_count++];
 
 	assert_true(w.held_count < HELD_MAX);
+	snprintf(w.payload, sizeof w.payload, "%.*s", (int)len, payload ? payload : "");
 	assert_true(id_equal(&m->session, &w.session));
 	memset(h, 0, sizeof *h);
 	h->lease = m->lease;
@@ -119,10 +121,9 @@ on_dispatch(void *arg, const struct mq_frame *frames, size_t n)
 	struct err e;
 
 	(void)arg;
-	(void)n;
 	assert_int_equal(message_decode(frames[0].data, frames[0].len, &m, &e), 0);
 	if (m.type == MSG_JOB)
-		on_job(&m);
+		on_job(&m, n > 1 ? frames[1].data : NULL, n > 1 ? frames[1].len : 0);
 	else if (m.type == MSG_CANCEL && !m.lease.term)
 		w.registered = false;
 	else if (m.type == MSG_SETTLED && m.lease.term)
@@ -193,24 +194,34 @@ on_answer(void *arg, const struct mq_frame *frames, size_t n)
 	message_clear(&m);
 }
 
+/* stored: also in the store.  hint: the scheduler is told, with the payload. */
 static struct id
-make_event(enum event_type type, uint32_t version, bool hint)
+send_event(enum event_type type, uint32_t version, const char *payload, bool stored, bool hint)
 {
-	struct message m = { .type = MSG_EVENT, .reply_to = "api" };
-	struct store_bytes none = { .fd = -1 };
+	struct message m = { .type = MSG_EVENT, .reply_to = "api", .has_payload = *payload != '\0' };
 	struct event *ev = &m.event;
 
 	ev->id = ev->root = id_new();
 	ev->function_id = function;
 	ev->function_version = version;
 	ev->type = type;
+	ev->payload_kind = *payload ? PAYLOAD_TEXT : PAYLOAD_NONE;
+	ev->payload_bytes = strlen(payload);
 	ev->created_us = ev->queued_us = clock_real_us();
 	snprintf(ev->project_id, sizeof ev->project_id, "p");
 	snprintf(ev->function_name, sizeof ev->function_name, "f");
-	assert_int_equal(DO(&w.f, store_event_create, ev, none, NULL, NULL), ERR_NONE);
+	if (stored)
+		assert_int_equal(DO(&w.f, store_event_create, ev, bytes_of(payload), NULL, NULL),
+				 ERR_NONE);
 	if (hint)
-		send_to(w.events, &m, NULL);
+		send_to(w.events, &m, *payload ? payload : NULL);
 	return ev->id;
+}
+
+static struct id
+make_event(enum event_type type, uint32_t version, bool hint)
+{
+	return send_event(type, version, "", true, hint);
 }
 
 /* A package in the store. */
@@ -566,6 +577,33 @@ test_a_deleted_functions_events_end(void **state)
 	ends_as(&queued, EVENT_CANCELLED, REASON_CANCELLED, 0);
 }
 
+/* Also of those that somebody waits for, payloads take no more memory than there is for them. */
+static void
+test_payloads_that_memory_has_no_room_for(void **state)
+{
+	struct id event;
+
+	(void)state;
+	make_function(0);
+	begin();
+	w.s->work_bytes_max = 2;
+	event = make_event(TYPE_ASYNC, 0, false);
+	ends_as(&event, EVENT_SUCCEEDED, REASON_NONE, 1);
+	event = send_event(TYPE_WAIT, 1, "four", true, true);
+	ends_as(&event, EVENT_SUCCEEDED, REASON_NONE, 1);
+	assert_string_equal(w.payload, "four");
+	event = send_event(TYPE_WAIT, 1, "of the store", true, true);
+	wait_for(has_answer, &event);
+	ends_as(&event, EVENT_SUCCEEDED, REASON_NONE, 1);
+	assert_string_equal(w.payload, "of the store");
+	assert_int_equal(w.s->work_bytes, 0);
+	/* The store had no room either: its caller is told. */
+	event = send_event(TYPE_WAIT, 1, "of nowhere", false, true);
+	wait_for(has_answer, &event);
+	assert_int_equal(w.answer[w.answer_count - 1].event.state, EVENT_FAILED);
+	assert_int_equal(w.answer[w.answer_count - 1].event.reason, REASON_NODE_LOST);
+}
+
 /* A kill between the two writes that a build's outcome takes: the next start makes the second. */
 static void
 test_a_build_that_was_recorded_by_half(void **state)
@@ -682,6 +720,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_a_restart_adopts_what_runs_and_keeps_its_retries, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_lost_node_ends_or_repeats, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_deleted_functions_events_end, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_payloads_that_memory_has_no_room_for, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_build_that_was_recorded_by_half, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_superseded_version_goes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_deleted_functions_build_is_forgotten, set_up, tear_down),
