@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/base/clock.h"
 #include "core/base/err.h"
 #include "core/base/fdio.h"
 #include "core/base/id.h"
@@ -67,7 +68,7 @@ http_body_put(struct http_request *r, const void *data, size_t len)
 	struct http_request_body *b = &r->body;
 	struct err e;
 
-	if (b->fd < 0 &&
+	if (b->fd < 0 && !r->held &&
 	    (b->len + len > s->config.body_memory_bytes ||
 	     s->bodies_memory_bytes + len > HTTP_BODIES_MEMORY_MAX) &&
 	    spill(r) < 0)
@@ -96,6 +97,14 @@ http_body_drop(struct http_request *r)
 	buf_free(&b->memory);
 	count_memory(r);
 	b->len = 0;
+}
+
+void
+http_body_discard(struct http_request *r)
+{
+	r->discarding = true;
+	http_body_drop(r);
+	loop_timer_after(r->conn->deadline, r->server->config.discard_seconds * NS_PER_S);
 }
 
 const void *

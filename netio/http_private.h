@@ -75,6 +75,13 @@ struct http_request_body {
 	size_t map_len;
 };
 
+enum http_stage {
+	HTTP_HEADERS,
+	HTTP_BEGINNING, /* the handler has them */
+	HTTP_BODY,
+	HTTP_COMPLETE,
+};
+
 struct http_request {
 	struct http_server *server;
 	struct http_conn *conn;
@@ -84,11 +91,12 @@ struct http_request {
 	const char *target_fault; /* why it is a 400, or NULL */
 	void *user;
 
-	bool begun; /* headers seen */
+	enum http_stage stage;
 	bool has_body;
 	bool known;     /* the handler has been told of it: gets gone */
-	bool complete;  /* body seen */
-	bool suspended; /* waits for http_reply */
+	bool handled;   /* and that it is complete */
+	bool held;      /* until http_go_on or http_reply */
+	bool suspended; /* waits for one of them */
 
 	int64_t limit_bytes;
 	struct http_request_body body;
@@ -122,6 +130,8 @@ int http_target_parse(struct http_target *target, const char *raw, const char **
 /* 0, or -1: it can be kept nowhere (logged). */
 int http_body_put(struct http_request *r, const void *data, size_t len);
 void http_body_drop(struct http_request *r);
+/* It is answered: what is still to come is thrown away, for a while. */
+void http_body_discard(struct http_request *r);
 
 /* An answer of the server's own, as application/problem+json. */
 void http_reply_problem(struct http_request *r, int status, const char *type, const char *detail);

@@ -118,6 +118,32 @@ keep_words(struct http_request *r, const struct http_reply *reply)
 	buf_put(&r->words, reply->body, len);
 }
 
+static void
+resume(struct http_request *r)
+{
+	if (!r->suspended)
+		return;
+	r->suspended = false;
+	MHD_resume_connection(r->mhd);
+	/* MHD_get_timeout does not tell of a resumed connection. */
+	r->server->run = true;
+	loop_again(r->server->loop);
+}
+
+void
+http_hold(struct http_request *r)
+{
+	r->held = true;
+}
+
+void
+http_go_on(struct http_request *r)
+{
+	r->held = false;
+	if (!r->server->freeing)
+		resume(r);
+}
+
 void
 http_reply(struct http_request *r, const struct http_reply *reply)
 {
@@ -132,6 +158,7 @@ http_reply(struct http_request *r, const struct http_reply *reply)
 		return;
 	}
 	r->replied = true;
+	r->held = false;
 	r->status = reply->status < 200 || reply->status > 599 ? 500 : (unsigned)reply->status;
 	r->response = make_response(reply);
 	if (!r->response) {
@@ -142,16 +169,12 @@ http_reply(struct http_request *r, const struct http_reply *reply)
 	}
 	if (r->response) {
 		add_fields(r, reply);
-		if (r->has_body && !r->complete)
+		if (r->has_body && r->stage != HTTP_COMPLETE)
 			keep_words(r, reply);
 	}
-	if (r->suspended) {
-		r->suspended = false;
-		MHD_resume_connection(r->mhd);
-		/* MHD_get_timeout does not tell of a resumed connection. */
-		r->server->run = true;
-		loop_again(r->server->loop);
-	}
+	if (r->stage == HTTP_BODY)
+		http_body_discard(r);
+	resume(r);
 }
 
 void

@@ -106,14 +106,6 @@ stated_length(const struct http_request *r)
 }
 
 static void
-start_discarding(struct http_request *r)
-{
-	r->discarding = true;
-	http_body_drop(r);
-	loop_timer_after(r->conn->deadline, r->server->config.discard_seconds * NS_PER_S);
-}
-
-static void
 too_large(struct http_request *r)
 {
 	if (r->server->handler.too_large)
@@ -123,19 +115,53 @@ too_large(struct http_request *r)
 }
 
 static enum MHD_Result
+suspend(struct http_request *r)
+{
+	r->suspended = true;
+	MHD_suspend_connection(r->mhd);
+	return MHD_YES;
+}
+
+static bool
+asks_first(const struct http_request *r)
+{
+	const char *expect = http_header(r, "Expect");
+
+	return expect && strcasecmp(expect, "100-continue") == 0;
+}
+
+static enum MHD_Result
+begin_body(struct http_request *r)
+{
+	int64_t len = stated_length(r);
+
+	if (r->held && len && (asks_first(r) || len > r->limit_bytes))
+		return suspend(r);
+	if (!r->replied && len > r->limit_bytes)
+		too_large(r);
+	r->stage = HTTP_BODY;
+	if (!len)
+		return MHD_YES; /* last_call comes at once */
+	if (!r->replied)
+		http_conn_put_off(r->conn);
+	else if (asks_first(r))
+		return http_reply_queue(r) ? MHD_YES : MHD_NO;
+	else
+		http_body_discard(r);
+	return MHD_YES;
+}
+
+static enum MHD_Result
 first_call(struct http_request *r, const char *version)
 {
 	struct http_server *s = r->server;
-	const char *expect = http_header(r, "Expect");
-	int64_t len;
 
-	r->begun = true;
+	r->stage = HTTP_BEGINNING;
 	http_conn_busy(r->conn);
 	loop_timer_clear(r->conn->deadline);
 	if (refuse_headers(r, version))
 		return http_reply_queue(r) ? MHD_YES : MHD_NO;
-	len = stated_length(r);
-	r->has_body = len != 0;
+	r->has_body = stated_length(r) != 0;
 	if (r->target_fault) {
 		http_reply_problem(r, 400, "invalid_request", r->target_fault);
 	} else {
@@ -143,21 +169,19 @@ first_call(struct http_request *r, const char *version)
 		r->limit_bytes = s->handler.begin(s->arg, r);
 		if (r->limit_bytes < 0)
 			r->limit_bytes = 0;
-		if (!r->replied && len > r->limit_bytes)
-			too_large(r);
 	}
-	if (!len)
-		return MHD_YES; /* last_call comes at once */
-	if (!r->replied)
-		http_conn_put_off(r->conn);
-	else if (expect && strcasecmp(expect, "100-continue") == 0)
-		return http_reply_queue(r) ? MHD_YES : MHD_NO;
-	else
-		start_discarding(r);
-	return MHD_YES;
+	return begin_body(r);
 }
 
 /* ---- The body ---- */
+
+/* While it is held, a body is kept in memory, and waits where it cannot be. */
+static bool
+must_wait(const struct http_request *r, size_t len)
+{
+	return r->held && (len > (uint64_t)r->limit_bytes - r->body.len ||
+			   r->server->bodies_memory_bytes + len > HTTP_BODIES_MEMORY_MAX);
+}
 
 static enum MHD_Result
 take_data(struct http_request *r, const char *data, size_t len)
@@ -170,8 +194,6 @@ take_data(struct http_request *r, const char *data, size_t len)
 					   "there is no room for the body now");
 	}
 	if (r->replied) {
-		if (!r->discarding)
-			start_discarding(r);
 		r->discarded_bytes += len;
 		if (r->discarded_bytes <= HTTP_DISCARD_MAX)
 			return MHD_YES;
@@ -188,18 +210,18 @@ take_data(struct http_request *r, const char *data, size_t len)
 static enum MHD_Result
 last_call(struct http_request *r)
 {
-	if (!r->complete) {
-		r->complete = true;
+	if (r->stage == HTTP_BODY) {
+		r->stage = HTTP_COMPLETE;
 		loop_timer_clear(r->conn->deadline);
 		buf_free(&r->words);
-		if (!r->replied)
-			r->server->handler.handle(r->server->arg, r);
+	}
+	if (!r->replied && !r->held && !r->handled) {
+		r->handled = true;
+		r->server->handler.handle(r->server->arg, r);
 	}
 	if (r->replied)
 		return http_reply_queue(r) ? MHD_YES : MHD_NO;
-	r->suspended = true;
-	MHD_suspend_connection(r->mhd);
-	return MHD_YES;
+	return suspend(r);
 }
 
 /* ---- The daemon's calls ---- */
@@ -216,7 +238,7 @@ on_target(void *arg, const char *raw, struct MHD_Connection *mhd)
 	if (!r)
 		return NULL;
 	*r = (struct http_request){.server = s, .conn = conn, .mhd = mhd, .body.fd = -1};
-	r->body.memory.max = s->config.body_memory_bytes;
+	r->body.memory.max = HTTP_BODIES_MEMORY_MAX;
 	http_target_parse(&r->target, raw ? raw : "", &r->target_fault);
 	conn->request = r;
 	return r;
@@ -244,10 +266,14 @@ on_request(void *arg, struct MHD_Connection *mhd, const char *url, const char *m
 	if (!r)
 		return MHD_NO; /* out of memory in on_target */
 	r->method = method;
-	if (!r->begun)
+	if (r->stage == HTTP_HEADERS)
 		return first_call(r, version);
+	if (r->stage == HTTP_BEGINNING) /* resumed; it is still about the headers */
+		return begin_body(r);
 	if (!n)
 		return last_call(r);
+	if (must_wait(r, n))
+		return suspend(r);
 	*len = 0;
 	return take_data(r, data, n);
 }

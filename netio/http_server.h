@@ -48,7 +48,7 @@ struct http_server_config {
 };
 
 /*
- * The two moments of a request.
+ * The moments of a request.
  *
  * begin: the headers are there.  Returns the most bytes the body may have (0: none).
  * It may answer at once with http_reply (no token, wrong path): the body is then read
@@ -80,6 +80,12 @@ void http_server_stop(struct http_server *s, uint64_t grace_ns, void (*done)(voi
 /* At once: what is under way ends without an answer (gone is called).  NULL is fine.  Not
  * from within a callback of its own: use loop_defer. */
 void http_server_free(struct http_server *s);
+
+/* From begin, when it needs time to decide: a body is not asked for ("100"), spooled or
+ * handed over until http_go_on, or http_reply refuses it.  A client that sends without being
+ * asked is read into memory meanwhile. */
+void http_hold(struct http_request *r);
+void http_go_on(struct http_request *r);
 
 const char *http_method(const struct http_request *r);
 /* Percent-decoded path without the query; "" never, always starts with '/'.  A target with a

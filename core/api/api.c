@@ -141,6 +141,8 @@ on_begin(void *arg, struct http_request *r)
 		return 0;
 	}
 	http_request_set(r, c);
+	if (route->auth == AUTH_TOKEN)
+		auth_find(c, hex);
 	return route->body_max < 0 ? (int64_t)a->config.payload_max : route->body_max;
 }
 
@@ -150,7 +152,7 @@ on_handle(void *arg, struct http_request *r)
 	struct call *c = http_request_get(r);
 
 	(void)arg;
-	auth_then_handle(c);
+	c->route->handle(c);
 }
 
 static void

@@ -40,8 +40,8 @@ bucket_of(const char *hex)
 	return at % CACHE_BUCKETS;
 }
 
-const struct identity *
-auth_cached(struct api *a, const char *hex)
+static const struct identity *
+cached(struct api *a, const char *hex)
 {
 	struct identity *i = a->identities[bucket_of(hex)];
 
@@ -109,7 +109,7 @@ on_token(void *arg, const struct store_answer *a, const struct err *e)
 		} else {
 			if (!auth_token(c->request, hex))
 				remember(c->api, hex, project, user);
-			c->route->handle(c);
+			http_go_on(c->request);
 		}
 		json_free(j);
 	}
@@ -117,26 +117,16 @@ on_token(void *arg, const struct store_answer *a, const struct err *e)
 }
 
 void
-auth_then_handle(struct call *c)
+auth_find(struct call *c, const char *hex)
 {
-	char hex[SHA256_HEX_MAX];
-	const struct identity *i;
+	const struct identity *i = cached(c->api, hex);
 
-	if (c->route->auth != AUTH_TOKEN) { /* none, or checked before the body was read */
-		c->route->handle(c);
-		return;
-	}
-	if (auth_token(c->request, hex)) {
-		call_problem(c, 401, "unauthorized", "no token: send X-Auth-Token or Authorization: Bearer");
-		return;
-	}
-	i = auth_cached(c->api, hex);
 	if (i) {
 		memcpy(c->project, i->project, sizeof c->project);
 		memcpy(c->user, i->user, sizeof c->user);
-		c->route->handle(c);
 		return;
 	}
+	http_hold(c->request);
 	call_hold(c);
 	store_doc_find(c->api->config.store, STORE_TOKEN, "", hex, on_token, c);
 }

@@ -123,9 +123,9 @@ void request_problem(struct http_request *r, int status, const char *type, const
 /* ---- auth.c ---- */
 /* The request's token's hash into hex; -1: it has none. */
 int auth_token(struct http_request *r, char hex[SHA256_HEX_MAX]);
-const struct identity *auth_cached(struct api *a, const char *hex);
-/* Finds out who c is, then calls its route's handler; or answers 401. */
-void auth_then_handle(struct call *c);
+/* Finds out whose token it is that hex is the hash of: fills c's project and user, and
+ * holds the request until it has, or has answered 401. */
+void auth_find(struct call *c, const char *hex);
 void auth_forget_all(struct api *a);
 void tokens_create(struct call *c);
 void tokens_list(struct call *c);

@@ -1,5 +1,6 @@
 """Who may do what: tokens, files, and the processes' own powers."""
 import os
+import socket
 import stat
 
 import pytest
@@ -27,6 +28,20 @@ def test_nothing_without_a_token(platform, headers):
         r = requests.request(method, platform.url + path, headers=headers, timeout=10,
                              data=b"{}" if method in ("POST", "PUT") else None)
         platform.problem(r, 401, "unauthorized")
+
+
+@pytest.mark.parametrize("token", ["", "X-Auth-Token: wrong\r\n"])
+def test_a_strangers_body_is_not_asked_for(platform, token):
+    """The 401 comes at the headers: in place of the "100", or after what is sent anyway."""
+    host, port = platform.url.removeprefix("http://").split(":")
+    for path in ("/v1/functions", "/v1/functions/x", "/v1/tokens"):
+        with socket.create_connection((host, int(port)), timeout=20) as s:
+            s.sendall((f"POST {path} HTTP/1.1\r\nHost: {host}\r\n{token}"
+                       "Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n").encode())
+            assert s.recv(12) == b"HTTP/1.1 401"
+    r = requests.post(f"{platform.url}/v1/functions/x", data=b"x" * (8 << 20), timeout=20,
+                      headers={"X-Auth-Token": "wrong"})
+    platform.problem(r, 401, "unauthorized")
 
 
 def test_a_users_token_is_no_join_token(platform):

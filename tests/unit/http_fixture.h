@@ -52,12 +52,43 @@ reply_text(struct http_request *r, int status, const char *text)
 					   .len = strlen(text)});
 }
 
+static inline void
+wait_a_little(struct site *site, struct http_request *r, uint64_t ns, void (*fn)(void *later))
+{
+	struct later *later = calloc(1, sizeof(*later));
+
+	*later = (struct later){site, r, loop_timer_add(site->loop, fn, later, NULL)};
+	if (ns)
+		loop_timer_after(later->timer, ns);
+	http_request_set(r, later);
+}
+
+/* "/ask/…" is decided a little later: "/ask/no" refused, the others as they are. */
+static inline void
+decide_later(void *arg)
+{
+	struct later *later = arg;
+	struct http_request *r = later->request;
+
+	loop_timer_remove(later->timer);
+	free(later);
+	http_request_set(r, NULL);
+	if (strcmp(http_path(r), "/ask/no") == 0)
+		reply_text(r, 401, "who are you?");
+	else
+		http_go_on(r);
+}
+
 static inline int64_t
 site_begin(void *arg, struct http_request *r)
 {
 	struct site *site = arg;
 
 	site->begun++;
+	if (strncmp(http_path(r), "/ask/", 5) == 0) {
+		http_hold(r);
+		wait_a_little(site, r, 20 * NS_PER_MS, decide_later);
+	}
 	if (strcmp(http_path(r), "/deny") == 0)
 		reply_text(r, 401, "who are you?");
 	if (strcmp(http_path(r), "/none") == 0)
@@ -96,17 +127,6 @@ reply_later(void *arg)
 	const void *body = http_body(later->request, &len);
 
 	http_reply(later->request, &(struct http_reply){.status = 200, .body = body, .len = len});
-}
-
-static inline void
-wait_a_little(struct site *site, struct http_request *r, uint64_t ns)
-{
-	struct later *later = calloc(1, sizeof(*later));
-
-	*later = (struct later){site, r, loop_timer_add(site->loop, reply_later, later, NULL)};
-	if (ns)
-		loop_timer_after(later->timer, ns);
-	http_request_set(r, later);
 }
 
 static inline void
@@ -200,9 +220,9 @@ site_handle(void *arg, struct http_request *r)
 
 	site->handled++;
 	if (strcmp(path, "/later") == 0)
-		wait_a_little(site, r, 20 * NS_PER_MS);
+		wait_a_little(site, r, 20 * NS_PER_MS, reply_later);
 	else if (strcmp(path, "/never") == 0)
-		wait_a_little(site, r, 0);
+		wait_a_little(site, r, 0, reply_later);
 	else if (strcmp(path, "/take") == 0)
 		reply_taken(r);
 	else if (strcmp(path, "/form") == 0)

@@ -53,6 +53,16 @@ expect(const char *text, int status, const char *body)
 	close(fd);
 }
 
+static void
+want_answer(int fd, int status, const char *body)
+{
+	struct got g = get(fd);
+
+	assert_int_equal(g.status, status);
+	assert_string_equal(g.body, body);
+	got_free(&g);
+}
+
 #define H "Host: x\r\n"
 
 static void
@@ -289,16 +299,6 @@ test_answer_fields(void **state)
 /* ---- Bodies that nobody wants ---- */
 
 static void
-want_answer(int fd, int status, const char *body)
-{
-	struct got g = get(fd);
-
-	assert_int_equal(g.status, status);
-	assert_string_equal(g.body, body);
-	got_free(&g);
-}
-
-static void
 test_too_large(void **state)
 {
 	int fd = dial();
@@ -355,6 +355,52 @@ test_expect_continue(void **state)
 	close(fd);
 }
 
+/* A body is not asked for, nor handed over, before the handler has decided. */
+static void
+test_decided_later(void **state)
+{
+	struct got g;
+	int fd = dial();
+
+	(void)state;
+	put(fd, "POST /ask/no HTTP/1.1\r\n" H
+		"Content-Length: 80\r\nExpect: 100-continue\r\n\r\n");
+	want_answer(fd, 401, "who are you?");
+	assert_true(at_end(fd));
+	close(fd);
+	fd = dial();
+	put(fd, "POST /ask/no HTTP/1.1\r\n" H "Content-Length: 3000000\r\n\r\n");
+	assert_int_equal(put_many(fd, 3000000), 0);
+	want_answer(fd, 401, "who are you?");
+	put(fd, "GET /ask/no HTTP/1.1\r\n" H "\r\nGET /ask/yes HTTP/1.1\r\n" H "\r\n");
+	want_answer(fd, 401, "who are you?");
+	want_answer(fd, 200, "");
+	put(fd, "POST /ask/yes HTTP/1.1\r\n" H "Content-Length: 8000000\r\n\r\n");
+	assert_int_equal(put_many(fd, 8000000), 0);
+	want_answer(fd, 413, "at most 1048576 bytes");
+	put(fd, "POST /ask/yes HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n"
+		"5\r\nhello\r\n0\r\n\r\n");
+	want_answer(fd, 200, "hello");
+	put(fd, "POST /ask/yes HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n7a1200\r\n");
+	assert_int_equal(put_many(fd, 8000000), 0);
+	put(fd, "\r\n0\r\n\r\n");
+	want_answer(fd, 413, "at most 1048576 bytes");
+	put(fd, "POST /ask/yes HTTP/1.1\r\n" H "Content-Length: 1048576\r\n\r\n");
+	assert_int_equal(put_many(fd, LIMIT_BYTES), 0);
+	g = get(fd);
+	assert_int_equal(g.status, 200);
+	assert_int_equal(g.len, LIMIT_BYTES);
+	got_free(&g);
+	put(fd, "POST /ask/yes HTTP/1.1\r\n" H
+		"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+	g = get(fd);
+	assert_int_equal(g.status, 100);
+	got_free(&g);
+	put(fd, "hello");
+	want_answer(fd, 200, "hello");
+	close(fd);
+}
+
 /* More than 64 MiB, and a body that does not come: the answer is sent and that is the end. */
 static void
 test_endless_bodies(void **state)
@@ -368,13 +414,16 @@ test_endless_bodies(void **state)
 	want_answer(fd, 413, "at most 1048576 bytes");
 	assert_true(at_end(fd));
 	close(fd);
-	fd = dial();
-	before = clock_mono_ns();
-	put(fd, "POST /deny HTTP/1.1\r\n" H "Content-Length: 1000\r\n\r\n");
-	want_answer(fd, 401, "who are you?");
-	assert_in_range((clock_mono_ns() - before) / NS_PER_MS, 900, 3000);
-	assert_true(at_end(fd));
-	close(fd);
+	for (int i = 0; i < 2; i++) {
+		fd = dial();
+		before = clock_mono_ns();
+		put(fd, i ? "POST /ask/no HTTP/1.1\r\n" H "Content-Length: 1000\r\n\r\nabc"
+			  : "POST /deny HTTP/1.1\r\n" H "Content-Length: 1000\r\n\r\n");
+		want_answer(fd, 401, "who are you?");
+		assert_in_range((clock_mono_ns() - before) / NS_PER_MS, 900, 3000);
+		assert_true(at_end(fd));
+		close(fd);
+	}
 }
 
 /* ---- Clients that leave or dawdle ---- */
@@ -412,6 +461,8 @@ test_clients_leave(void **state)
 		"POST /huge HTTP/1.1\r\n" H "Content-Length: 100000\r\n\r\nabc",
 		"POST /later HTTP/1.1\r\n" H "Content-Length: 3\r\n\r\nabc",
 		"POST /deny HTTP/1.1\r\n" H "Content-Length: 300\r\n\r\nabc",
+		"POST /ask/yes HTTP/1.1\r\n" H "Content-Length: 300\r\n\r\nabc",
+		"POST /ask/no HTTP/1.1\r\n" H "Content-Length: 300\r\n\r\nabc",
 	};
 	struct linger abort_it = {.l_onoff = 1};
 
@@ -634,6 +685,7 @@ main(void)
 		T(test_answer_fields),
 		T(test_too_large),
 		T(test_expect_continue),
+		T(test_decided_later),
 		T(test_endless_bodies),
 		cmocka_unit_test_setup_teardown(test_clients_leave, start_impatient, end),
 		cmocka_unit_test_setup_teardown(test_slow_clients, start_impatient, end),
