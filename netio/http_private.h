@@ -41,6 +41,7 @@ struct http_server {
 	struct loop_hook *hook;
 	bool run;        /* the daemon has work */
 	uint64_t due_ns; /* and has some of its own at this time */
+	unsigned barren_runs; /* that it asked for, and that called for nothing */
 
 	struct loop_timer *accept_again;
 	bool accepting;

@@ -10,6 +10,8 @@
  *   resets a client that still sends: early answers wait, and the body is thrown away.
  * - Between first_call and last_call the daemon takes no answer at all.
  * - After MHD_resume_connection MHD_run must be called before waiting.
+ * - A chunk's line that fills its buffer is left to us, as if it were data that we did not
+ *   take, and the daemon asks to be run again at once for as long: see run_daemon.
  */
 #include "netio/http_server.h"
 
@@ -35,6 +37,7 @@
 enum {
 	POOL_BYTES = 32 << 10, /* a connection's headers and buffers, at most */
 	IDLE_SECONDS = 60,
+	BARREN_RUNS_MAX = 100,
 };
 
 /* ---- The headers ---- */
@@ -257,12 +260,13 @@ static enum MHD_Result
 on_request(void *arg, struct MHD_Connection *mhd, const char *url, const char *method,
 	   const char *version, const char *data, size_t *len, void **context)
 {
+	struct http_server *s = arg;
 	struct http_request *r = *context;
 	size_t n = *len;
 
-	(void)arg;
 	(void)mhd;
 	(void)url;
+	s->barren_runs = 0;
 	if (!r)
 		return MHD_NO; /* out of memory in on_target */
 	r->method = method;
@@ -311,6 +315,7 @@ daemon_ready(void *arg, uint32_t events)
 
 	(void)events;
 	s->run = true;
+	s->barren_runs = 0;
 }
 
 static uint64_t
@@ -328,8 +333,9 @@ run_daemon(void *arg)
 		return 0;
 	if (MHD_get_timeout(s->daemon, &wait_ms) != MHD_YES)
 		return UINT64_MAX;
-	/* It counts whole milliseconds, and something is due after its time, not at it. */
-	if (wait_ms)
+	/* It counts whole milliseconds, and something is due after its time, not at it.  When
+	 * many runs have called for nothing, no hurry helps it. */
+	if (wait_ms || ++s->barren_runs > BARREN_RUNS_MAX)
 		wait_ms++;
 	else
 		s->run = true;

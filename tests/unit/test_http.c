@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include <sys/resource.h>
+#include <time.h>
 
 #include "tests/unit/http_fixture.h"
 
@@ -479,6 +480,33 @@ test_clients_leave(void **state)
 }
 
 /* idle_seconds is 1: silence ends after 1 s, a drip after 2 s; an answer is waited for. */
+/* A chunk's line without an end fills the daemon's buffer: the server does not spin on it. */
+static void
+test_a_chunk_without_end(void **state)
+{
+	struct timespec cpu;
+	clockid_t clock;
+	uint64_t began_ns, began_cpu_ns;
+	int fd = dial(), other = dial();
+
+	(void)state;
+	put(fd, "POST /echo HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n3;");
+	assert_int_equal(put_many(fd, 40000), 0);
+	assert_int_equal(clock_getcpuclockid(site_pid, &clock), 0);
+	clock_gettime(clock, &cpu);
+	began_cpu_ns = (uint64_t)cpu.tv_sec * NS_PER_S + (uint64_t)cpu.tv_nsec;
+	began_ns = clock_mono_ns();
+	for (int i = 0; i < 20; i++) {
+		put(other, "POST /later HTTP/1.1\r\n" H "Content-Length: 3\r\n\r\none");
+		want_answer(other, 200, "one");
+	}
+	clock_gettime(clock, &cpu);
+	assert_in_range((uint64_t)cpu.tv_sec * NS_PER_S + (uint64_t)cpu.tv_nsec - began_cpu_ns, 0,
+			(clock_mono_ns() - began_ns) / 3);
+	close(fd);
+	close(other);
+}
+
 static void
 test_slow_clients(void **state)
 {
@@ -687,6 +715,7 @@ main(void)
 		T(test_expect_continue),
 		T(test_decided_later),
 		T(test_endless_bodies),
+		T(test_a_chunk_without_end),
 		cmocka_unit_test_setup_teardown(test_clients_leave, start_impatient, end),
 		cmocka_unit_test_setup_teardown(test_slow_clients, start_impatient, end),
 		cmocka_unit_test(test_connections_max),
