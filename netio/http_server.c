@@ -83,6 +83,8 @@ refuse_headers(struct http_request *r, const char *version)
 				   "the header fields are longer than 16 KiB");
 	else if (check.malformed || check.hosts > 1)
 		http_reply_problem(r, 400, "invalid_request", "a header field is malformed");
+	else if (!check.hosts && strcmp(version, "HTTP/1.0") != 0)
+		http_reply_problem(r, 400, "invalid_request", "the header field Host is missing");
 	else if (check.lengths > 1 || check.encodings > 1 || (check.lengths && check.encodings))
 		http_reply_problem(r, 400, "invalid_request",
 				   "the length of the body is stated twice");
@@ -360,7 +362,8 @@ start_daemon(struct http_server *s, struct err *e)
 		MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
 		MHD_OPTION_URI_LOG_CALLBACK, on_target, s,
 		MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,
-		MHD_OPTION_STRICT_FOR_CLIENT, 1,
+		/* What it lets pass is refused here, with an answer like all others. */
+		MHD_OPTION_STRICT_FOR_CLIENT, 0,
 		MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
 		MHD_OPTION_END);
 	/* clang-format on */

@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "core/base/str.h"
 
@@ -19,6 +20,8 @@ decode(char *text, size_t len, bool plus)
 	while (at < len) {
 		unsigned char c = (unsigned char)text[at++];
 
+		if (c == ' ')
+			return -1;
 		if (c == '%') {
 			char pair[3];
 
@@ -44,9 +47,9 @@ decode(char *text, size_t len, bool plus)
 static char *
 after_authority(char *text)
 {
-	if (str_starts(text, "http://"))
+	if (strncasecmp(text, "http://", strlen("http://")) == 0)
 		text += strlen("http://");
-	else if (str_starts(text, "https://"))
+	else if (strncasecmp(text, "https://", strlen("https://")) == 0)
 		text += strlen("https://");
 	else
 		return text;
@@ -56,7 +59,7 @@ after_authority(char *text)
 static int
 parse_query(struct http_target *t, char *query, const char **fault)
 {
-	*fault = "the query has a malformed escape, a control character or is not UTF-8";
+	*fault = "the query has a malformed escape, a blank, a control character or is not UTF-8";
 	while (query && *query) {
 		char *next = strchr(query, '&'), *value;
 
@@ -110,7 +113,8 @@ http_target_parse(struct http_target *t, const char *raw, const char **fault)
 		return -1;
 	}
 	if (decode(t->path, strlen(t->path), false) < 0) {
-		*fault = "the path has a malformed escape, a control character or is not UTF-8";
+		*fault = "the path has a malformed escape, a blank, a control character or is not "
+			 "UTF-8";
 		return -1;
 	}
 	if (parse_query(t, query, fault) < 0)

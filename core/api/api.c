@@ -78,7 +78,8 @@ find_route(const char *method, const char *path, char param[PARAM_MAX], char all
 
 		if (!matches(routes[i].pattern, path, hole))
 			continue;
-		snprintf(allow + len, 64 - len, "%s%s", len ? ", " : "", routes[i].method);
+		snprintf(allow + len, 64 - len, "%s%s%s", len ? ", " : "", routes[i].method,
+			 strcmp(routes[i].method, "GET") ? "" : ", HEAD");
 		if (!strcmp(routes[i].method, method)) {
 			found = &routes[i];
 			memcpy(param, hole, PARAM_MAX);
@@ -117,7 +118,7 @@ on_begin(void *arg, struct http_request *r)
 		return 0;
 	}
 	if (!route && allow[0]) {
-		snprintf(detail, sizeof detail, "%.16s is not allowed here; %s is", http_method(r), allow);
+		snprintf(detail, sizeof detail, "%.16s is not allowed here, only %s", http_method(r), allow);
 		request_problem(r, 405, "method_not_allowed", detail, allowed);
 		return 0;
 	}

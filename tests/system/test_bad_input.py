@@ -234,7 +234,9 @@ def test_wrong_methods_and_paths(platform, echo):
                          ("PATCH", "/v1/cluster"), ("BREW", f"/v1/functions/{echo}")):
         r = platform.http(method, path)
         detail = platform.problem(r, 405, "method_not_allowed")
-        assert method in detail and r.headers["Allow"]
+        assert method in detail
+        allowed = r.headers["Allow"].split(", ")
+        assert method not in allowed and ("GET" in allowed) == ("HEAD" in allowed)
     for path in ("/v1", "/v2/functions", "/v1/functions/", "/v1/functions/a/b", "/nothing",
                  f"/v1/functions/{echo}/nothing", "/v1/events//", "/%00", "/v1/functions/%2e%2e"):
         r = platform.http("GET", path)

@@ -210,7 +210,10 @@ test_doubtful_lengths(void **state)
 	expect("POST /echo HTTP/1.1\r\n" H "Transfer-Encoding: gzip, chunked\r\n\r\n", 501, NULL);
 	expect("POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, NULL);
 	expect("GET /echo HTTP/1.1\r\n" H H "\r\n", 400, NULL);
-	expect("GET /echo HTTP/1.1\r\n\r\n", 400, NULL);
+	expect("GET /echo HTTP/1.1\r\n\r\n", 400,
+	       "{\"type\":\"invalid_request\",\"title\":\"Bad Request\",\"status\":400,"
+	       "\"detail\":\"the header field Host is missing\"}\n");
+	expect("GET /echo HTTP/1.0\r\n\r\n", 200, "");
 	expect("GET /echo\r\n\r\n", 400, NULL);
 	expect("nonsense\r\n\r\n", 0, NULL);
 }
@@ -221,6 +224,8 @@ test_targets(void **state)
 	(void)state;
 	expect("GET /path/a%20b%C3%A9+c?x=1 HTTP/1.1\r\n" H "\r\n", 200, "/path/a b\xc3\xa9+c");
 	expect("GET http://other/path/x HTTP/1.1\r\n" H "\r\n", 200, "/path/x");
+	expect("GET HTTP://other/path/x HTTP/1.1\r\n" H "\r\n", 200, "/path/x");
+	expect("GET /path/a b HTTP/1.1\r\n" H "\r\n", 400, NULL);
 	expect("GET /query?b=2&a=%26+x%3D&a=3 HTTP/1.1\r\n" H "\r\n", 200, "& x=");
 	expect("GET /query?a HTTP/1.1\r\n" H "\r\n", 200, "");
 	expect("GET /query?a=x=y&& HTTP/1.1\r\n" H "\r\n", 200, "x=y");
