@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "core/api/internal.h"
@@ -19,7 +20,7 @@
 #include "core/scheduler/scheduler.h"
 #include "netio/loop.h"
 
-enum { WAIT_GRACE_S = 5, KEY_MAX = 255 };
+enum { WAIT_GRACE_S = 5, KEY_MAX = 255, PRATAI_FIELDS_MAX = 7 };
 
 /* An event on its way in. */
 struct intake {
@@ -41,11 +42,9 @@ drop_intake(void *data)
 
 /* ---- answers ---- */
 
-enum { FIELDS_MAX = 8 + 64 }; /* ours and a function's */
-
 struct event_fields {
 	char id[ID_TEXT_MAX], duration[24], cpu[24], memory[24];
-	struct http_field fields[FIELDS_MAX + 1];
+	struct http_field fields[PRATAI_FIELDS_MAX + EVENT_FIELDS_MAX + 1];
 	size_t n;
 };
 
@@ -93,7 +92,8 @@ answer_success(struct call *c, const struct event *ev, const void *response, siz
 	};
 
 	fields_of(&f, ev);
-	for (const struct json *m = json_first(own); m && f.n < FIELDS_MAX; m = json_next(m))
+	for (const struct json *m = json_first(own); m && f.n < PRATAI_FIELDS_MAX + EVENT_FIELDS_MAX;
+	     m = json_next(m))
 		if (json_is_string(m))
 			add_field(&f, json_key(m), json_string_value(m));
 	if (c->request && !c->answered) {

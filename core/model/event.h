@@ -86,6 +86,7 @@ enum {
 	EVENT_NAME_MAX = 64,
 	EVENT_NODE_MAX = 65,
 	EVENT_CONTENT_TYPE_MAX = 128,
+	EVENT_FIELDS_MAX = 64, /* header fields of a function's own answer */
 	EVENT_RESPONSE_MAX = 6 << 20, /* bytes of an answer */
 	EVENT_ERROR_TYPE_MAX = 64,
 };

@@ -16,7 +16,6 @@
 #include "core/node/utf8.h"
 
 enum {
-	FIELDS_MAX = 64,
 	FIELDS_BYTES_MAX = 16 << 10,
 	MESSAGE_BYTES_MAX = 8 << 10,
 };
@@ -97,9 +96,9 @@ get_fields(const struct json *fields, struct event *ev, struct err *e)
 
 	if (!fields)
 		return 0;
-	if (!json_is_object(fields) || json_count(fields) > FIELDS_MAX)
+	if (!json_is_object(fields) || json_count(fields) > EVENT_FIELDS_MAX)
 		return err_set(e, ERR_FUNCTION, "the answer's headers are not an object of at most %d "
-			       "names", FIELDS_MAX);
+			       "names", EVENT_FIELDS_MAX);
 	kept = json_object();
 	for (const struct json *f = json_first(fields); f; f = json_next(f)) {
 		const char *name = json_key(f), *value = json_string_value(f);

@@ -211,6 +211,13 @@ def test_headers_that_are_not_its_to_set(platform, serves):
         platform.problem(r, 502, "function_failed")
 
 
+def test_all_its_headers_arrive(platform):
+    name = platform.wait_function("http")
+    mine = {f"X-Mine-{n}": "v" for n in range(64)}
+    r = platform.call(name, {"headers": mine, "body": ""})
+    assert r.status_code == 200 and mine.items() <= r.headers.items()
+
+
 def test_bytes_out(platform):
     r = platform.call(platform.wait_function("binary"))
     assert r.content == bytes(range(256))
