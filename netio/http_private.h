@@ -97,7 +97,8 @@ struct http_request {
 	bool known;     /* the handler has been told of it: gets gone */
 	bool handled;   /* and that it is complete */
 	bool held;      /* until http_go_on or http_reply */
-	bool suspended; /* waits for one of them */
+	bool waits;     /* complete, for one of them; the daemon knows */
+	bool suspended;
 
 	int64_t limit_bytes;
 	struct http_request_body body;

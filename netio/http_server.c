@@ -9,6 +9,10 @@
  * - An answer that is queued in first_call closes the connection, whatever is unread
  *   resets a client that still sends: early answers wait, and the body is thrown away.
  * - Between first_call and last_call the daemon takes no answer at all.
+ * - A connection that was about to read when it was suspended reads first when it is
+ *   resumed, and ends without an answer when its client has closed its sending side.  So
+ *   it is suspended in the second call for the complete request, which finds it waiting
+ *   for us; and what arrives while it is held is taken into memory, as long as may be.
  * - After MHD_resume_connection MHD_run must be called before waiting.
  * - A chunk's line that fills its buffer is left to us, as if it were data that we did not
  *   take, and the daemon asks to be run again at once for as long: see run_daemon.
@@ -226,7 +230,10 @@ last_call(struct http_request *r)
 	}
 	if (r->replied)
 		return http_reply_queue(r) ? MHD_YES : MHD_NO;
-	return suspend(r);
+	if (r->waits)
+		return suspend(r);
+	r->waits = true; /* the daemon calls again at once */
+	return MHD_YES;
 }
 
 /* ---- The daemon's calls ---- */

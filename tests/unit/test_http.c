@@ -144,6 +144,22 @@ test_half_closed(void **state)
 	assert_string_equal(g.body, "one");
 	got_free(&g);
 	close(fd);
+	/* Also on a connection that the server has seen idle, once it has the request. */
+	for (int i = 0; i < 2; i++) {
+		int other = dial();
+
+		fd = dial();
+		put(other, "GET /path/a HTTP/1.1\r\n" H "\r\n");
+		want_answer(other, 200, "/path/a");
+		put(fd, i ? "GET /ask/yes HTTP/1.1\r\n" H "\r\n"
+			  : "GET /later HTTP/1.1\r\n" H "\r\n");
+		put(other, "GET /path/b HTTP/1.1\r\n" H "\r\n");
+		want_answer(other, 200, "/path/b");
+		shutdown(fd, SHUT_WR);
+		want_answer(fd, 200, "");
+		close(fd);
+		close(other);
+	}
 }
 
 static void
@@ -403,6 +419,9 @@ test_decided_later(void **state)
 	assert_int_equal(g.status, 100);
 	got_free(&g);
 	put(fd, "hello");
+	want_answer(fd, 200, "hello");
+	put(fd, "POST /ask/yes HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhello");
+	shutdown(fd, SHUT_WR); /* it still reads */
 	want_answer(fd, 200, "hello");
 	close(fd);
 }
