@@ -180,6 +180,7 @@ http_reply(struct http_request *r, const struct http_reply *reply)
 void
 http_reply_problem(struct http_request *r, int status, const char *type, const char *detail)
 {
+	static const struct http_field retry_soon[] = {{"Retry-After", "1"}, {NULL, NULL}};
 	char body[512];
 	int len = snprintf(body, sizeof(body),
 			   "{\"type\":\"%s\",\"title\":\"%s\",\"status\":%d,\"detail\":\"%s\"}\n",
@@ -187,6 +188,7 @@ http_reply_problem(struct http_request *r, int status, const char *type, const c
 
 	http_reply(r, &(struct http_reply){.status = status,
 					   .content_type = "application/problem+json",
+					   .fields = status == 503 ? retry_soon : NULL,
 					   .body = body,
 					   .len = (size_t)len});
 }
