@@ -448,8 +448,8 @@ main(int argc, char **argv)
 	const char *config;
 	struct err e = { 0 };
 
-	if (fd_open_standard())
-		return 1;
+	if (fd_keep_standard(&e))
+		die(&e, 1);
 	c.started_us = clock_real_us();
 	if (opt_parse(&c.v, options, argc, argv, 1, false, &e))
 		die(&e, 2);

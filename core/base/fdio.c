@@ -22,11 +22,12 @@ fd_close(int *fd)
 }
 
 int
-fd_open_standard(void)
+fd_keep_standard(struct err *e)
 {
-	for (int fd = 0; fd < 3; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd)
-			return -1;
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 &&
+		    open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+			return err_sys(e, ERR_NODE, "descriptor %d is closed, and /dev/null", fd);
 	return 0;
 }
 

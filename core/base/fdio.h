@@ -46,7 +46,7 @@ void fd_close(int *fd);
  * there that can be neither read nor written, as before.  Otherwise the next file or directory
  * that is opened becomes one of the three: written to, or handed to whoever inherits them.
  */
-int fd_open_standard(void);
+int fd_keep_standard(struct err *e);
 
 int fd_set_nonblocking(int fd);
 /* For a descriptor that is to survive exec. */

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/fdio.h"
 #include "core/client/client.h"
 
 int
@@ -140,6 +141,8 @@ main(int argc, char **argv)
 	struct err e = { 0 };
 	int rc;
 
+	if (fd_keep_standard(&e))
+		return client_fail(&e);
 	signal(SIGPIPE, SIG_IGN); /* a closed stdout is an error that is told */
 	if (!setlocale(LC_CTYPE, "C.UTF-8"))
 		setlocale(LC_CTYPE, "");

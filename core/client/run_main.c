@@ -533,7 +533,7 @@ run(int argc, char **argv)
 	int rc;
 
 	r.slots = r.store = -1;
-	rc = opt_parse(&r.opts, options, argc, argv, 2, true, &o.error);
+	rc = fd_keep_standard(&o.error) || opt_parse(&r.opts, options, argc, argv, 2, true, &o.error);
 	if (rc == 0 && opt_given(&r.opts, "help")) {
 		puts("usage: pratai run [OPTIONS] -- CMD [ARG...]\n");
 		opt_print_help(options);
@@ -559,8 +559,6 @@ run(int argc, char **argv)
 int
 main(int argc, char **argv)
 {
-	if (fd_open_standard())
-		return REPORT_EXIT_ERROR;
 	if (argc < 2 || strcmp(argv[1], "run"))
 		return hand_over(argv);
 	return run(argc, argv);

@@ -256,8 +256,10 @@ main(int argc, char **argv)
 	struct err e = { 0 };
 	int rc;
 
-	if (fd_open_standard())
+	if (fd_keep_standard(&e)) {
+		fprintf(stderr, "pratai-node: %s\n", e.text);
 		return 1;
+	}
 	if (argc == 3 && !strcmp(argv[1], LAYERS_REMOVE))
 		return layers_remove_main(argv[2]);
 	p.parent = getppid();

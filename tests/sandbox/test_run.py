@@ -74,6 +74,17 @@ def test_stdio_is_the_callers(run):
     assert r.err == "to stderr\n"
 
 
+@pytest.mark.parametrize("options", [[], ["--output-max", "1M"]])
+def test_a_closed_descriptor_is_not_replaced_by_one_of_ours(run, options):
+    """The command would have a directory of the machine as its standard input."""
+    words = run.command(options, ["/bin/readlink", "/proc/self/fd/0", "/proc/self/fd/2"])
+    p = subprocess.run(["/bin/sh", "-c", 'exec "$@" <&- 2>&-', "sh", *words], check=False,
+                       env=run.environment(), stdout=subprocess.PIPE, text=True)
+    stdin, stderr = p.stdout.splitlines()
+    assert (p.returncode, stdin) == (0, "/dev/null")
+    assert stderr.startswith("pipe:") if options else stderr == "/dev/null"
+
+
 def test_report(run):
     r = run.python("x = bytearray(30 << 20); sum(range(10**6))")
     assert set(r.report) == FIELDS

@@ -357,6 +357,28 @@ test_directories_are_made(void **state)
 }
 
 static void
+test_closed_standard_descriptors_fail_as_before(void **state)
+{
+	int status;
+	pid_t pid;
+
+	(void)state;
+	pid = fork();
+	if (pid == 0) {
+		char byte;
+
+		close(0);
+		close(1);
+		_exit(fd_keep_standard(NULL) ? 1 : read(0, &byte, 1) != -1 || errno != EBADF ? 2 :
+		      write(1, "x", 1) != -1 || errno != EBADF ? 3 : fcntl(0, F_GETFD) ? 4 :
+		      open("/dev/null", O_RDONLY) <= 2 ? 5 : 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void
 test_nothing_leads_out_of_a_tree(void **state)
 {
 	static const struct {
@@ -475,6 +497,7 @@ main(void)
 		cmocka_unit_test(test_reading_is_bounded),
 		cmocka_unit_test(test_a_file_is_replaced_whole),
 		cmocka_unit_test(test_directories_are_made),
+		cmocka_unit_test(test_closed_standard_descriptors_fail_as_before),
 		cmocka_unit_test(test_nothing_leads_out_of_a_tree),
 		cmocka_unit_test(test_pipes_give_all_or_say_so),
 		cmocka_unit_test(test_descriptors_travel),
