@@ -441,6 +441,20 @@ parse_user(const char *option, const char *text, uint32_t missing, uint32_t *uid
 	return 0;
 }
 
+/* A terminal that closes ends it like the others, unless nohup(1) said that it must not. */
+static int
+watch_signals(struct up *up, struct err *e)
+{
+	struct sigaction now;
+
+	if (loop_signal(up->loop, SIGTERM, on_signal, up, e) ||
+	    loop_signal(up->loop, SIGINT, on_signal, up, e))
+		return -1;
+	if (!sigaction(SIGHUP, NULL, &now) && now.sa_handler == SIG_IGN)
+		return 0;
+	return loop_signal(up->loop, SIGHUP, on_signal, up, e);
+}
+
 static int
 open_loop(struct up *up, struct err *e)
 {
@@ -450,9 +464,7 @@ open_loop(struct up *up, struct err *e)
 	up->http = http_client_new(up->loop, e);
 	up->deadline = loop_timer_add(up->loop, on_deadline, up, e);
 	up->poll = loop_timer_add(up->loop, on_poll, up, e);
-	if (!up->http || !up->deadline || !up->poll ||
-	    loop_signal(up->loop, SIGTERM, on_signal, up, e) ||
-	    loop_signal(up->loop, SIGINT, on_signal, up, e))
+	if (!up->http || !up->deadline || !up->poll || watch_signals(up, e))
 		return -1;
 	for (int i = 0; i < CHILDREN; i++) {
 		struct child *c = &up->children[i];

@@ -134,13 +134,21 @@ def up(tmp_path):
     wait_for(lambda: all(is_gone(n["pid"]) for n in u.notes()))
 
 
-def test_ready_then_an_orderly_end(up):
-    url = up.start().ready()
+@pytest.mark.parametrize("signo", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_ready_then_an_orderly_end(up, signo):
+    url = up.start(preexec_fn=lambda: signal.signal(signo, signal.SIG_DFL)).ready()
     assert urllib.request.urlopen(url + "/readyz").status == 200
-    up.process.terminate()
+    up.process.send_signal(signo)
     assert up.process.wait(10) == 0
     assert [n["name"] for n in up.notes(what="term")] == ["pratai-node", "pratai-control"]
     assert up.process.stdout.read() == ""
+
+
+def test_nohup_keeps_it(up):
+    url = up.start(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)).ready()
+    up.process.send_signal(signal.SIGHUP)
+    assert urllib.request.urlopen(url + "/readyz").status == 200
+    assert up.process.poll() is None and not up.notes(what="term")
 
 
 def test_the_state_directory(up):
