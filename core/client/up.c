@@ -315,7 +315,8 @@ on_child_end(void *arg, pid_t pid, int code, int status)
 	if (up->phase == UP_STARTING && was_starting && code == CLD_EXITED) {
 		fprintf(stderr, "pratai: %s did not start: it ended with exit code %d (its reason is above)\n",
 			c->name, status);
-		stop(up, CLIENT_REFUSED);
+		/* The children's codes are ours: 2 says that a setting is wrong. */
+		stop(up, status == CLIENT_USAGE ? CLIENT_USAGE : CLIENT_REFUSED);
 		return;
 	}
 	restart_later(c);

@@ -252,7 +252,7 @@ up_state_write_env(const struct up_state *s, const char *url, struct err *e)
 static int
 split_address(const char *address, char host[HOST_MAX], const char **port, struct err *e)
 {
-	const char *colon = strrchr(address, ':');
+	const char *colon = strrchr(address, ':'), *given = address;
 	size_t len = colon ? (size_t)(colon - address) : 0;
 	bool brackets = len > 2 && address[0] == '[' && address[len - 1] == ']';
 	int64_t number;
@@ -264,7 +264,7 @@ split_address(const char *address, char host[HOST_MAX], const char **port, struc
 	if (len == 0 || len >= HOST_MAX || (!brackets && memchr(address, ':', len)) ||
 	    str_int(colon + 1, 0, 65535, &number))
 		return err_set(e, ERR_INPUT,
-			       "--listen: '%.80s' is not HOST:PORT (for IPv6 [ADDRESS]:PORT)", address);
+			       "--listen: '%.80s' is not HOST:PORT (for IPv6 [ADDRESS]:PORT)", given);
 	memcpy(host, address, len);
 	host[len] = '\0';
 	*port = colon + 1;

@@ -46,7 +46,7 @@ def term(*_):
 signal.signal(signal.SIGTERM, term)
 if (here / (name + ".refuse")).exists():
     print(name, "refuses to start", file=sys.stderr)
-    sys.exit(9)
+    sys.exit(int((here / (name + ".refuse")).read_text() or 9))
 ready = (here / "ready.json")
 if name == "pratai-control":
     class H(http.server.BaseHTTPRequestHandler):
@@ -103,8 +103,8 @@ class Up:
         found = [json.loads(n) for n in path.read_text().splitlines()] if path.exists() else []
         return [n for n in found if n["what"] == what and name in (None, n["name"])]
 
-    def tell(self, name, what):
-        (self.tree / f"{name}.{what}").write_text("")
+    def tell(self, name, what, text=""):
+        (self.tree / f"{name}.{what}").write_text(text)
 
     def log(self):
         return (self.dir / "log").read_text()
@@ -291,6 +291,13 @@ def test_a_child_that_refuses_at_first_is_the_end(up):
     wait_for(lambda: all(is_gone(n["pid"]) for n in up.notes()))
 
 
+def test_a_setting_that_a_child_refuses_is_usage(up):
+    up.tell("pratai-node", "refuse", "2")
+    up.start()
+    assert up.process.wait(20) == 2
+    assert "pratai-node did not start: it ended with exit code 2" in up.log()
+
+
 def test_a_deaf_child_is_killed(up):
     up.tell("pratai-node", "deaf")
     up.start().ready()
@@ -330,6 +337,13 @@ def test_ipv6(up):
 
 def test_a_wildcard_is_reached_by_loopback(up):
     assert up.start(listen="0.0.0.0:0").ready().startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("address", ["9096", "localhost", "[::1]:99999", "::1:80", ":80", "x:"])
+def test_a_wrong_address(up, address):
+    up.start(listen=address)
+    assert up.process.wait(10) == 2
+    assert up.log().count("\n") == 1 and f"--listen: '{address}' is not HOST:PORT" in up.log()
 
 
 def test_a_taken_port(up):
