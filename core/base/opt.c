@@ -170,6 +170,8 @@ read_file(struct opt_values *v, const char *path, bool must_exist, const char *c
 			err_clear(e);
 			return 0;
 		}
+		if (e && must_exist)
+			e->cls = ERR_INPUT; /* the one who named it can name another */
 		return -1;
 	}
 	for (size_t at = 0; rc == 0 && at < text.len; number++) {

@@ -214,7 +214,7 @@ a_missing_file_matters_only_if_asked_for(void **state)
 	assert_int_equal(parse(&l, "", false), 0);
 	assert_int_equal(opt_config(&l.v, "/nonexistent/pratai.conf", false, NULL, &l.e), 0);
 	assert_int_equal(opt_config(&l.v, "/nonexistent/pratai.conf", true, NULL, &l.e), -1);
-	assert_int_equal(l.e.cls, ERR_NOT_FOUND);
+	assert_int_equal(l.e.cls, ERR_INPUT);
 }
 
 int
