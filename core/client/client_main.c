@@ -4,6 +4,7 @@
  * Options that all commands share may stand before or after the command's name; the ones
  * after it count.
  */
+#include <errno.h>
 #include <locale.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -130,8 +131,8 @@ environment(const char *name, const char *missing)
 	return value && *value ? value : missing;
 }
 
-int
-main(int argc, char **argv)
+static int
+run(int argc, char **argv)
 {
 	struct client c = {
 		.url = environment("OS_PRATAI_URL", API_URL_DEFAULT),
@@ -141,17 +142,10 @@ main(int argc, char **argv)
 	struct err e = { 0 };
 	int rc;
 
-	if (fd_keep_standard(&e))
-		return client_fail(&e);
-	signal(SIGPIPE, SIG_IGN); /* a closed stdout is an error that is told */
-	if (!setlocale(LC_CTYPE, "C.UTF-8"))
-		setlocale(LC_CTYPE, "");
 	if (opt_parse(&global, client_global_options, argc, argv, 1, true, &e))
 		return client_fail(&e);
-	if (opt_given(&global, "version")) {
-		puts("pratai " PRATAI_VERSION);
-		return CLIENT_OK;
-	}
+	if (opt_given(&global, "version"))
+		return cmd_version(&c);
 	if (opt_given(&global, "help")) {
 		help_overview();
 		return CLIENT_OK;
@@ -162,4 +156,24 @@ main(int argc, char **argv)
 	if (rc || (rc = find_command(&c, global.operands[0])))
 		return rc;
 	return run_command(&c, global.operand_count, global.operands);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct err e = { 0 };
+	int rc;
+
+	if (fd_keep_standard(&e))
+		return client_fail(&e);
+	signal(SIGPIPE, SIG_IGN); /* of sockets, too */
+	if (!setlocale(LC_CTYPE, "C.UTF-8"))
+		setlocale(LC_CTYPE, "");
+	rc = run(argc, argv);
+	if (rc != CLIENT_OK || (!fflush(stdout) && !ferror(stdout)))
+		return rc;
+	if (errno == EPIPE) /* head(1) has what it wanted */
+		return CLIENT_REFUSED;
+	err_sys(&e, ERR_NODE, "cannot write to stdout");
+	return client_fail(&e);
 }

@@ -157,7 +157,7 @@ cmd_event_logs(struct client *c)
 
 	if (client_path(&path, "/v1/events/", c->v.operands[0], "/logs", &e) ||
 	    api_expect(c->api, &(struct api_request){ .method = "GET", .path = path.data }, &a, &e) ||
-	    (records ? logs_records(c, &a, &e) : logs_print(&a, "", &e)) || render_flush(&e))
+	    (records ? logs_records(c, &a, &e) : logs_print(&a, "", &e)))
 		rc = client_fail(&e);
 	api_answer_clear(&a);
 	buf_free(&path);

@@ -64,15 +64,12 @@ payload_type(const struct buf *payload)
 	return "application/octet-stream";
 }
 
-static int
+static void
 print_body(const struct api_answer *a)
 {
-	struct err e = { 0 };
-
 	fwrite(a->body.data ? a->body.data : "", 1, a->body.len, stdout);
 	if (isatty(STDOUT_FILENO) && a->body.len && a->body.data[a->body.len - 1] != '\n')
 		putchar('\n');
-	return render_flush(&e) ? client_fail(&e) : CLIENT_OK;
 }
 
 static bool
@@ -148,9 +145,10 @@ has_succeeded(const struct api_answer *a)
 static int
 settle(const struct client *c, const struct api_answer *a)
 {
-	bool good = has_succeeded(a) || (!a->state[0] && a->status / 100 == 2);
-
-	return good ? print_body(a) : refuse(c, a);
+	if (!has_succeeded(a) && (a->state[0] || a->status / 100 != 2))
+		return refuse(c, a);
+	print_body(a);
+	return CLIENT_OK;
 }
 
 /* Asks for the response until there is one. */

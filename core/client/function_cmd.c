@@ -180,7 +180,6 @@ build_logs(struct client *c)
 			fputs(log, stdout);
 		if (*log && log[strlen(log) - 1] != '\n')
 			putchar('\n');
-		rc = render_flush(&e) ? client_fail(&e) : CLIENT_OK;
 	}
 	free(log);
 	api_answer_clear(&a);
@@ -233,7 +232,5 @@ cmd_function_logs(struct client *c)
 	for (size_t i = events.count; rc == 0 && i-- > 0;) /* oldest first, as a log reads */
 		rc = event_lines(c, events.rows[i], &e);
 	api_rows_free(&events);
-	if (rc == 0)
-		rc = render_flush(&e);
 	return rc ? client_fail(&e) : CLIENT_OK;
 }

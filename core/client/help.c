@@ -95,7 +95,6 @@ cmd_help(struct client *c)
 	const char *shell = opt_get(&c->v, "completion");
 	const struct command *cmd;
 	const char *nearest;
-	struct err e = { 0 };
 
 	if (shell && strcmp(shell, "bash"))
 		return client_usage("--completion: '%.40s' is not bash", shell);
@@ -115,15 +114,13 @@ cmd_help(struct client *c)
 		}
 		help_command(cmd);
 	}
-	return render_flush(&e) ? client_fail(&e) : CLIENT_OK;
+	return CLIENT_OK;
 }
 
 int
 cmd_version(struct client *c)
 {
-	struct err e = { 0 };
-
 	(void)c;
 	puts("pratai " PRATAI_VERSION);
-	return render_flush(&e) ? client_fail(&e) : CLIENT_OK;
+	return CLIENT_OK;
 }

@@ -255,14 +255,6 @@ put_csv(const char *text, bool last)
 	fputs(last ? "\r\n" : ",", stdout);
 }
 
-int
-render_flush(struct err *e)
-{
-	if (fflush(stdout) || ferror(stdout))
-		return err_sys(e, ERR_NODE, "cannot write to stdout");
-	return 0;
-}
-
 static int
 print_json(struct span s, struct err *e)
 {
@@ -276,7 +268,7 @@ print_json(struct span s, struct err *e)
 	fwrite(out.data, 1, out.len, stdout);
 	putchar('\n');
 	buf_free(&out);
-	return render_flush(e);
+	return 0;
 }
 
 /* The record with only the columns asked for, as JSON. */
@@ -328,14 +320,13 @@ check_columns(const struct render *o, const struct span *rows, size_t count, str
 	return 0;
 }
 
-static int
+static void
 print_id(struct span record, const char *id_key)
 {
 	char *id = span_text(span_member(record, id_key));
 
 	puts(id ? id : "");
 	free(id);
-	return 0;
 }
 
 /* Fields and values of one record in the formats that are not JSON. */
@@ -386,7 +377,7 @@ render_record(const struct render *o, struct span record, const char *id_key, st
 
 	if (o->only_id) {
 		print_id(record, id_key);
-		return render_flush(e);
+		return 0;
 	}
 	if (check_columns(o, &record, 1, e))
 		return -1;
@@ -409,7 +400,7 @@ render_record(const struct render *o, struct span record, const char *id_key, st
 	       span_next(record, &at, &keys[n], &values[n]))
 		n++;
 	print_fields(o, keys, values, n);
-	return render_flush(e);
+	return 0;
 }
 
 static int
@@ -489,7 +480,7 @@ render_list(const struct render *o, const struct span *rows, size_t count,
 	if (o->only_id) {
 		for (size_t i = 0; i < count; i++)
 			print_id(rows[i], id_key);
-		return render_flush(e);
+		return 0;
 	}
 	if (check_columns(o, rows, count, e))
 		return -1;
@@ -508,5 +499,5 @@ render_list(const struct render *o, const struct span *rows, size_t count,
 	} else {
 		list_plain(o, rows, count, columns, n);
 	}
-	return render_flush(e);
+	return 0;
 }

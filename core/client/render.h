@@ -33,7 +33,7 @@ int render_format_parse(const char *word);
 /*
  * One record to stdout: its fields in the record's order, or the columns asked for.
  * id_key names the field that --only-id prints.  ERR_INPUT: a column that the record does
- * not have; ERR_NODE: stdout cannot be written.
+ * not have; ERR_NODE: no memory.  That stdout takes it is for the program's end to check.
  */
 int render_record(const struct render *o, struct span record, const char *id_key, struct err *e);
 
@@ -43,8 +43,5 @@ int render_list(const struct render *o, const struct span *rows, size_t count,
 
 /* Text with control characters written as \xNN (tab and newline stay), for terminals. */
 void render_escaped(FILE *f, const char *text, size_t len);
-
-/* Flushes stdout.  ERR_NODE when something of it could not be written. */
-int render_flush(struct err *e);
 
 #endif

@@ -526,6 +526,17 @@ clean_up(struct run *r)
 }
 
 static int
+print_help(void)
+{
+	puts("usage: pratai run [OPTIONS] -- CMD [ARG...]\n");
+	opt_print_help(options);
+	if (!fflush(stdout))
+		return 0;
+	fprintf(stderr, "pratai run: cannot write to stdout: %s\n", strerror(errno));
+	return REPORT_EXIT_ERROR;
+}
+
+static int
 run(int argc, char **argv)
 {
 	static struct run r; /* zero, and too large for a stack */
@@ -534,11 +545,8 @@ run(int argc, char **argv)
 
 	r.slots = r.store = -1;
 	rc = fd_keep_standard(&o.error) || opt_parse(&r.opts, options, argc, argv, 2, true, &o.error);
-	if (rc == 0 && opt_given(&r.opts, "help")) {
-		puts("usage: pratai run [OPTIONS] -- CMD [ARG...]\n");
-		opt_print_help(options);
-		return 0;
-	}
+	if (rc == 0 && opt_given(&r.opts, "help"))
+		return print_help();
 	if (rc == 0)
 		rc = read_options(&r, &o.error);
 	if (rc == 0 && opt_given(&r.opts, "print-plan")) {

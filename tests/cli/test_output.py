@@ -2,8 +2,12 @@
 import csv
 import io
 import json
+import os
+import subprocess
 
 import pytest
+
+from conftest import BUILD
 
 RECORD = {
     "function_id": "01", "name": "music_tag", "state": "ready", "version": 3, "runtime": "python3",
@@ -180,3 +184,28 @@ def test_tokens(plane):
     assert plane.requests[0].json() == {"name": "ci", "description": "d"}
     assert plane.run("token-list", "--only-id").out == "7\n"
     assert plane.run("token-delete", "ci").code == 0
+
+
+def with_stdout(plane, redirection, *words):
+    env = {**os.environ, "OS_PRATAI_URL": plane.url, "OS_TOKEN": "secret"}
+    return subprocess.run(["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", BUILD / "pratai",
+                           *words], env=env, stderr=subprocess.PIPE, text=True, check=False)
+
+
+@pytest.mark.parametrize("words", [["help"], ["--help"], ["--version"], ["function-list", "--help"],
+                                   ["function-list"], ["function-list", "-f", "json"],
+                                   ["help", "run"], ["run", "--help"]])
+def test_output_that_cannot_be_written_is_said(functions, words):
+    for redirection, why in (">/dev/full", "No space left on device"), (">&-", "Bad file"):
+        r = with_stdout(functions, redirection, *words)
+        assert r.returncode == (125 if "run" in words else 1)
+        assert "cannot write to stdout: " + why in r.stderr and r.stderr.count("\n") == 1
+
+
+def test_a_reader_that_has_enough_is_no_error_to_tell(functions):
+    read, write = os.pipe()
+    os.close(read)
+    r = subprocess.run([BUILD / "pratai", "function-list"], stdout=write, stderr=subprocess.PIPE,
+                       env={**os.environ, "OS_PRATAI_URL": functions.url}, check=False)
+    os.close(write)
+    assert (r.returncode, r.stderr) == (1, b"")
