@@ -135,7 +135,7 @@ on_event(void *arg, const struct store_answer *a, const struct err *e)
 	if (e)
 		no_such_event(c, e);
 	else
-		call_json(c, 200, event_record(&a->events[0], a->bytes, a->len));
+		call_json(c, 200, event_record(&a->events[0], a->bytes ? a->bytes : "", a->len));
 	call_release(c);
 }
 

@@ -292,15 +292,14 @@ put_selection(struct buf *out, const struct render *o, struct span record)
 static int
 unknown_column(const char *column, struct span record, struct err *e)
 {
-	struct buf names = { .max = 300 };
+	struct buf names = { .max = 360 }; /* of the sentence's sizeof e->text */
 	struct span key, value;
 	size_t at = 0;
 
-	while (span_next(record, &at, &key, &value))
-		if (buf_printf(&names, "%s%.*s", names.len ? ", " : "", (int)key.n, key.p))
-			break;
-	err_set(e, ERR_INPUT, "no column '%.60s'; there are: %s", column,
-		names.data ? names.data : "none");
+	while (!names.failed && span_next(record, &at, &key, &value))
+		buf_printf(&names, "%s%.*s", names.len ? ", " : "", (int)key.n, key.p);
+	err_set(e, ERR_INPUT, "no column '%.60s'; there are: %s%s", column,
+		names.data ? names.data : "none", names.failed ? ", ..." : "");
 	buf_free(&names);
 	return -1;
 }

@@ -132,7 +132,7 @@ span_path(struct span object, const char *dotted)
 		size_t len = strcspn(dotted, ".");
 
 		object = member(object, dotted, len);
-		if (!object.p || dotted[len] == '\0')
+		if (!object.p || dotted[len] == '\0' || span_is(object, 'n'))
 			return object;
 		dotted += len + 1;
 	}

@@ -31,7 +31,7 @@ bool span_next(struct span container, size_t *at, struct span *key, struct span 
 
 /* A member of an object by its key (plain ASCII); absent: p is NULL. */
 struct span span_member(struct span object, const char *key);
-/* The same through objects in objects: "usage.wall_us". */
+/* The same through objects in objects: "usage.wall_us"; null when one on the way is. */
 struct span span_path(struct span object, const char *dotted);
 
 bool span_is(struct span s, char first); /* '{', '[', '"', 'n' (null), 't', 'f' */

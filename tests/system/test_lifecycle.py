@@ -68,6 +68,7 @@ def test_lists_and_their_filters(platform):
     good, bad = platform.create("echo"), platform.create("fails", retries=0)
     ids = [platform.send(good, {"needle": n}) for n in range(5)]
     failed = platform.send(bad, 1)
+    assert platform.ended(failed)["response"] is None  # of one without, too
     for e in ids + [failed]:
         platform.ended(e)
     items = platform.get(f"/v1/events?function={good}")["items"]

@@ -43,6 +43,7 @@ members_are_found(void **state)
 	assert_null(span_member(s, "zz").p);
 	assert_null(span_path(s, "b.c.d").p);
 	assert_null(span_path(s, "a.b").p);
+	assert_span(span_path(s, "n.b.c"), "null");
 	assert_null(span_path(s, "").p);
 }
 
