@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/base/clock.h"
 #include "core/base/json.h"
@@ -90,10 +89,7 @@ print_line(const char *prefix, struct span record)
 
 	if (time && stream && text) {
 		printf("%s%s %s ", prefix, time, stream);
-		if (isatty(STDOUT_FILENO))
-			render_escaped(stdout, text, strlen(text));
-		else
-			fputs(text, stdout);
+		render_text(text, strlen(text));
 		putchar('\n');
 	}
 	free(time);

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/base/clock.h"
 #include "core/base/fdio.h"
@@ -174,10 +173,7 @@ build_logs(struct client *c)
 	} else if (c->out.format == RENDER_JSON || c->out.column_count) {
 		rc = render_record(&c->out, build, "version", &e) ? client_fail(&e) : CLIENT_OK;
 	} else if ((log = span_text(span_member(build, "log")))) {
-		if (isatty(STDOUT_FILENO))
-			render_escaped(stdout, log, strlen(log));
-		else
-			fputs(log, stdout);
+		render_text(log, strlen(log));
 		if (*log && log[strlen(log) - 1] != '\n')
 			putchar('\n');
 	}

@@ -3,12 +3,13 @@
  * characters are escaped in tables (a terminal would obey them), lines become lines of the
  * cell, and a cell longer than RENDER_CELL_BYTES_MAX ends with a sentence that says so.
  * Widths are columns of a terminal (wcwidth), which needs a UTF-8 locale; the program sets
- * one.  JSON, value and CSV carry everything as it is.
+ * one.  JSON, value and CSV carry everything as it is, unless a terminal is to show it.
  */
 #include "core/client/render.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <wchar.h>
 
 #include "core/base/buf.h"
@@ -70,8 +71,9 @@ is_control(const char *text, size_t left, size_t *bytes)
 	return false;
 }
 
+/* As \xNN, or \u00NN, which JSON has, too. */
 static void
-escape(struct buf *out, const char *text, size_t len)
+escape(struct buf *out, const char *text, size_t len, bool json)
 {
 	for (size_t i = 0, n; i < len; i += n) {
 		if (!is_control(text + i, len - i, &n) || text[i] == '\n')
@@ -79,7 +81,7 @@ escape(struct buf *out, const char *text, size_t len)
 		else if (text[i] == '\t')
 			buf_puts(out, "    ");
 		else
-			buf_printf(out, "\\x%02x", (unsigned char)text[i + n - 1]);
+			buf_printf(out, json ? "\\u%04x" : "\\x%02x", (unsigned char)text[i + n - 1]);
 	}
 }
 
@@ -88,9 +90,18 @@ render_escaped(FILE *f, const char *text, size_t len)
 {
 	struct buf out = { 0 };
 
-	escape(&out, text, len);
+	escape(&out, text, len, false);
 	fwrite(out.data, 1, out.len, f);
 	buf_free(&out);
+}
+
+void
+render_text(const char *text, size_t len)
+{
+	if (isatty(STDOUT_FILENO))
+		render_escaped(stdout, text, len);
+	else
+		fwrite(text, 1, len, stdout);
 }
 
 /* An object as "key=value" lines; deeper values as compact JSON. */
@@ -165,7 +176,7 @@ cell_set(struct cell *c, const char *text)
 			keep--;
 	}
 	buf_puts(&out, "");
-	escape(&out, text, keep);
+	escape(&out, text, keep, false);
 	if (keep < len)
 		buf_printf(&out, "\n(%zu bytes more: -f json shows all)", len - keep);
 	while (out.len > 0 && out.data[out.len - 1] == '\n')
@@ -241,34 +252,37 @@ draw_table(struct cell *cells, size_t rows, size_t columns)
 static void
 put_csv(const char *text, bool last)
 {
-	if (text[strcspn(text, ",\"\r\n")] == '\0') {
-		fputs(text, stdout);
-	} else {
-		putchar('"');
-		for (; *text; text++) {
-			if (*text == '"')
-				putchar('"');
-			putchar(*text);
-		}
-		putchar('"');
-	}
+	bool quoted = text[strcspn(text, ",\"\r\n")] != '\0';
+	struct buf out = { 0 };
+
+	if (quoted)
+		buf_puts(&out, "\"");
+	for (; *text; text++)
+		buf_put(&out, *text == '"' ? "\"\"" : text, *text == '"' ? 2 : 1);
+	if (quoted)
+		buf_puts(&out, "\"");
+	render_text(out.data, out.len);
+	buf_free(&out);
 	fputs(last ? "\r\n" : ",", stdout);
 }
 
 static int
 print_json(struct span s, struct err *e)
 {
-	struct buf out = { .max = (size_t)1 << 30 };
+	struct buf out = { .max = (size_t)1 << 30 }, shown = { .max = (size_t)1 << 30 };
+	struct buf *text = isatty(STDOUT_FILENO) ? &shown : &out;
+	int rc = 0;
 
 	span_pretty(s, &out);
-	if (out.failed) {
-		buf_free(&out);
-		return err_set(e, ERR_NODE, "no memory to print the answer");
-	}
-	fwrite(out.data, 1, out.len, stdout);
-	putchar('\n');
+	if (text == &shown)
+		escape(&shown, out.data, out.len, true);
+	if (out.failed || shown.failed)
+		rc = err_set(e, ERR_NODE, "no memory to print the answer");
+	else if (fwrite(text->data, 1, text->len, stdout) == text->len)
+		putchar('\n');
+	buf_free(&shown);
 	buf_free(&out);
-	return 0;
+	return rc;
 }
 
 /* The record with only the columns asked for, as JSON. */
@@ -320,11 +334,19 @@ check_columns(const struct render *o, const struct span *rows, size_t count, str
 }
 
 static void
+put_line(const char *text)
+{
+	if (text)
+		render_text(text, strlen(text));
+	putchar('\n');
+}
+
+static void
 print_id(struct span record, const char *id_key)
 {
 	char *id = span_text(span_member(record, id_key));
 
-	puts(id ? id : "");
+	put_line(id);
 	free(id);
 }
 
@@ -351,7 +373,7 @@ print_fields(const struct render *o, const struct span *keys, const struct span 
 		if (o->format == RENDER_CSV) {
 			put_csv(text ? text : "", i + 1 == n);
 		} else if (o->format == RENDER_VALUE) {
-			puts(text ? text : "");
+			put_line(text);
 		} else {
 			cell_set(&cells[(i + 1) * 2], key ? key : "");
 			cell_set(&cells[(i + 1) * 2 + 1], text ? text : "");
@@ -440,8 +462,10 @@ list_plain(const struct render *o, const struct span *rows, size_t count,
 
 			if (csv)
 				put_csv(text ? text : "", c + 1 == n);
-			else
-				printf("%s%s", text ? text : "", c + 1 == n ? "\n" : " ");
+			else if (text)
+				render_text(text, strlen(text));
+			if (!csv)
+				putchar(c + 1 == n ? '\n' : ' ');
 			free(text);
 		}
 	}

@@ -43,5 +43,7 @@ int render_list(const struct render *o, const struct span *rows, size_t count,
 
 /* Text with control characters written as \xNN (tab and newline stay), for terminals. */
 void render_escaped(FILE *f, const char *text, size_t len);
+/* What others wrote to stdout: as it is, or escaped if that is a terminal. */
+void render_text(const char *text, size_t len);
 
 #endif

@@ -3,6 +3,7 @@ import csv
 import io
 import json
 import os
+import pty
 import subprocess
 
 import pytest
@@ -209,3 +210,39 @@ def test_a_reader_that_has_enough_is_no_error_to_tell(functions):
                        env={**os.environ, "OS_PRATAI_URL": functions.url}, check=False)
     os.close(write)
     assert (r.returncode, r.stderr) == (1, b"")
+
+
+def on_a_terminal(plane, *words):
+    ours, theirs = pty.openpty()
+    p = subprocess.Popen([BUILD / "pratai", *words], stdout=theirs, stderr=theirs,
+                         env={**os.environ, "OS_PRATAI_URL": plane.url, "OS_TOKEN": "secret"})
+    os.close(theirs)
+    out = b""
+    try:
+        while block := os.read(ours, 4096):
+            out += block
+    except OSError:  # EIO: the other end is closed
+        pass
+    os.close(ours)
+    assert p.wait() == 0
+    return out.decode()
+
+
+@pytest.mark.parametrize("format", ["table", "json", "value", "csv"])
+def test_a_terminal_gets_no_control_characters(plane, format):
+    evil = "\x1b]0;title\x07\x1b[2J \x7f \x9b31m"
+    record = {**RECORD, "description": evil, "env": {"K": evil}}
+    line = {"t": "T", "s": "stdout", "l": evil}
+    for path, body in ("functions", {"items": [record]}), ("functions/f", record), (
+            "events/e/logs", {"items": [line]}):
+        plane.on("GET", "/v1/" + path, (200, json.dumps(body, ensure_ascii=False).encode()))
+    columns = ["-f", format, "-c", "description", "-c", "env"]
+    for words in ["function-list", *columns], ["function-show", "f", *columns], [
+            "event-logs", "e", "-f", format]:
+        out = on_a_terminal(plane, *words)
+        assert "title" in out and not set(out) & set(map(chr, [*range(10), *range(14, 32),
+                                                               *range(127, 160)]))
+        if format == "json":
+            shown = json.loads(out)
+            assert evil in (shown if isinstance(shown, dict) else shown[0]).values()
+    assert evil in plane.run("function-show", "f", "-f", "value", "-c", "description").out
