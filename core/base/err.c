@@ -14,10 +14,15 @@ static const char *const class_names[] = {
 };
 _Static_assert(sizeof class_names / sizeof class_names[0] == ERR_CLASS_COUNT, "a name for each");
 
-/* The bytes of the UTF-8 character that s begins with; 0: it is none. */
+/* The bytes of the UTF-8 character that s begins with; 0: it is none, or a control
+ * character (U+0080 to U+009F are some, too: terminals obey them). */
 static size_t
-character_len(const char *s)
+printable_len(const char *s)
 {
+	const unsigned char *c = (const unsigned char *)s;
+
+	if (c[0] < 0x20 || c[0] == 0x7f || (c[0] == 0xc2 && c[1] < 0xa0))
+		return 0;
 	for (size_t n = 1; n <= 4 && s[n - 1]; n++)
 		if (str_is_utf8(s, n))
 			return n;
@@ -30,9 +35,9 @@ static void
 make_printable(char *s)
 {
 	while (*s) {
-		size_t n = character_len(s);
+		size_t n = printable_len(s);
 
-		if (!n || (unsigned char)*s < 0x20 || *s == 0x7f)
+		if (!n)
 			*s = '?';
 		s += n ? n : 1;
 	}

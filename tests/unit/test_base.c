@@ -60,6 +60,8 @@ test_an_error_is_one_clean_line(void **state)
 	(void)state;
 	err_set(&e, ERR_INPUT, "a\nb\r\tc\x1b[31m\x7f");
 	assert_string_equal(e.text, "a?b??c?[31m?");
+	err_set(&e, ERR_INPUT, "a\xc2\x9b" "31m\xc2\x80\xc2\xa0");
+	assert_string_equal(e.text, "a??31m??\xc2\xa0");
 	err_set(&e, ERR_INPUT, "%s", "\xff\xc3 \xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xed\xa0\x80");
 	assert_string_equal(e.text, "?? \xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80???");
 	/* Wherever a long text is cut, no half character stays. */
