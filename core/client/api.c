@@ -26,11 +26,13 @@ struct api {
 static int
 check_url(const char *url, char out[API_URL_MAX], struct err *e)
 {
+	const char *host = str_starts(url, "http://") ? url + 7 :
+			   str_starts(url, "https://") ? url + 8 : "";
 	size_t len;
 
-	if (!str_starts(url, "http://") && !str_starts(url, "https://"))
+	if (!*host || strchr("/:?#", *host))
 		return err_set(e, ERR_INPUT,
-			       "OS_PRATAI_URL '%.80s' does not begin with http:// or https://", url);
+			       "OS_PRATAI_URL '%.80s' is not http://HOST:PORT or https://HOST:PORT", url);
 	if (str_copy(out, API_URL_MAX, url))
 		return err_set(e, ERR_INPUT, "OS_PRATAI_URL is longer than %d bytes",
 			       API_URL_MAX - 1);
@@ -298,6 +300,8 @@ api_json(const struct api_answer *a, struct span *value, struct err *e)
 	if (json_check(a->body.data, a->body.len) != JSON_FORM_OK)
 		return err_set(e, ERR_NODE, "the answer is not JSON: is OS_PRATAI_URL Pratai's?");
 	*value = span_of(a->body.data, a->body.len);
+	if (!span_is(*value, '{'))
+		return err_set(e, ERR_NODE, "the answer is not a record: is OS_PRATAI_URL Pratai's?");
 	return 0;
 }
 
@@ -306,7 +310,7 @@ api_json(const struct api_answer *a, struct span *value, struct err *e)
 static int
 add_rows(struct api_rows *out, struct span page, size_t max, struct err *e)
 {
-	struct span items = span_is(page, '[') ? page : span_member(page, "items"), row;
+	struct span items = span_member(page, "items"), row;
 	size_t at = 0, room = out->count;
 
 	if (!span_is(items, '['))

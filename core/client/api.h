@@ -64,7 +64,7 @@ int api_refusal(const struct api *api, const struct api_answer *a, struct err *e
  * ':'; "" when there is none. */
 void api_problem_type(const struct api_answer *a, char *out, size_t size);
 
-/* The answer's body as JSON.  ERR_NODE when it is not. */
+/* The answer's body, an object of JSON.  ERR_NODE when it is not. */
 int api_json(const struct api_answer *a, struct span *value, struct err *e);
 
 /*

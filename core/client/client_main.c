@@ -116,7 +116,8 @@ find_command(struct client *c, const char *word)
 	if (c->command && c->command->run)
 		return CLIENT_OK;
 	if (c->command)
-		return client_usage("'%s' is a command of pratai itself, not of pratai-client", word);
+		return client_usage("'%s' has to be the first word: pratai %s %s", word, word,
+				    c->command->operands);
 	nearest = command_nearest(word);
 	if (nearest)
 		return client_usage("no command '%.60s'; did you mean '%s'?", word, nearest);

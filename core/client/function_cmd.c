@@ -66,7 +66,10 @@ finish(struct client *c, const struct api_answer *made)
 	if (opt_given(&c->v, "no-wait"))
 		return render_record(&c->out, record, "function_id", &e) ? client_fail(&e) : CLIENT_OK;
 	id = span_text(span_member(record, "function_id"));
-	if (!id || client_path(&path, "/v1/functions/", id, "", &e) || build_wait(c, id, &e))
+	if (!id || !*id)
+		err_set(&e, ERR_NODE, "the answer names no function: is OS_PRATAI_URL Pratai's?");
+	if (e.cls != ERR_NONE || client_path(&path, "/v1/functions/", id, "", &e) ||
+	    build_wait(c, id, &e))
 		rc = client_fail(&e);
 	else
 		rc = client_show(c, path.data, "function_id");

@@ -187,6 +187,20 @@ def test_tokens(plane):
     assert plane.run("token-delete", "ci").code == 0
 
 
+@pytest.mark.parametrize("body", [42, None, "text", [], [1], {}])
+def test_an_answer_that_is_not_pratais(plane, tmp_path, body):
+    (tmp_path / "main.py").write_text("def main(payload=None): pass\n")
+    for method, path in ("GET", ""), ("GET", "/f"), ("POST", ""):
+        plane.on(method, "/v1/functions" + path, (200, body))
+    plane.on("GET", "/v1/events/e/logs", (200, body))
+    commands = [["function-list"], ["function-create", "f", "--file", tmp_path]]
+    commands += [["function-show", "f"], ["event-logs", "e"]] if body != {} else []
+    for words in commands:
+        r = plane.run(*map(str, words))
+        assert (r.code, r.out) == (1, "") and r.err.count("\n") == 1
+        assert "is OS_PRATAI_URL Pratai's?" in r.err
+
+
 def with_stdout(plane, redirection, *words):
     env = {**os.environ, "OS_PRATAI_URL": plane.url, "OS_TOKEN": "secret"}
     return subprocess.run(["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", BUILD / "pratai",

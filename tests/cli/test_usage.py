@@ -47,10 +47,12 @@ def options(text):
     (["event-list", "--limit", "0"], "--limit"),
     (["event-list", "--since", "yesterday"], "'yesterday' is not a time"),
     (["--os-pratai-url", "ftp://x", "event-list"], "http://"),
+    (["--os-pratai-url", "http://", "event-list"], "'http://' is not http://HOST"),
+    (["--os-pratai-url", "https:///v1", "event-list"], "is not http://HOST"),
     (["--os-token", "a\nb", "event-list"], "token"),
     (["help", "function-lsit"], "did you mean 'function-list'"),
     (["help", "--completion", "fish"], "'fish' is not bash"),
-    (["run", "true"], "pratai itself"),
+    (["-f", "json", "run", "true"], "has to be the first word: pratai run [OPTIONS]"),
 ])
 def test_wrong_command_lines(client, args, says):
     r = client(*args)
