@@ -36,18 +36,29 @@ help_command(const struct command *cmd)
 	opt_print_help(options);
 }
 
+static void
+put_words(const struct opt *options)
+{
+	for (; options->name; options++)
+		printf(" --%s", options->name);
+}
+
 /*
  * Values of options are completed by bash's own means: file names, or nothing.
  */
 void
 help_completion_bash(void)
 {
-	puts("# bash completion for pratai(1)\n"
-	     "_pratai()\n"
-	     "{\n"
-	     "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words i cmd=\n"
+	fputs("# bash completion for pratai(1)\n"
+	      "_pratai()\n"
+	      "{\n"
+	      "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words i cmd=\n"
+	      "\tlocal commands='", stdout);
+	for (const struct command *cmd = command_table(); cmd->name; cmd++)
+		printf("%s%s", cmd == command_table() ? "" : " ", cmd->name);
+	puts("'\n"
 	     "\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
-	     "\t\t[[ ${COMP_WORDS[i]} == [a-z]* ]] && { cmd=${COMP_WORDS[i]}; break; }\n"
+	     "\t\t[[ \" $commands \" == *\" ${COMP_WORDS[i]} \"* ]] && { cmd=${COMP_WORDS[i]}; break; }\n"
 	     "\tdone\n"
 	     "\tcase $prev in\n"
 	     "\t--file|--zip|--state|--config) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n"
@@ -59,16 +70,15 @@ help_completion_bash(void)
 	for (const struct command *cmd = command_table(); cmd->name; cmd++) {
 		struct opt options[COMMAND_OPTIONS_MAX];
 
-		printf("\t%s) words='", cmd->name);
+		printf("\t%s) words=\"%s", cmd->name, cmd->run == cmd_help ? "$commands" : "");
 		command_options(cmd, options);
-		for (const struct opt *o = options; cmd->run && o->name; o++)
-			printf("%s--%s", o == options ? "" : " ", o->name);
-		puts("' ;;");
+		if (cmd->run)
+			put_words(options);
+		puts("\" ;;");
 	}
-	fputs("\t*) words='", stdout);
-	for (const struct command *cmd = command_table(); cmd->name; cmd++)
-		printf("%s%s", cmd == command_table() ? "" : " ", cmd->name);
-	puts("' ;;\n"
+	fputs("\t*) words=\"$commands", stdout);
+	put_words(client_global_options);
+	puts("\" ;;\n"
 	     "\tesac\n"
 	     "\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
 	     "}\n"

@@ -118,15 +118,24 @@ def test_manual_and_help_name_the_same(client):
         assert sorted(own) == sorted(found[name]), name
 
 
-def test_completion_is_bash_and_knows_all(client):
+@pytest.mark.parametrize("line, words", [
+    ("function-create --mem", ["--memory"]), ("function-d", ["function-delete"]),
+    ("-f json event-list --q", ["--query"]), ("--os-token json event-list --q", ["--query"]),
+    ("help function-d", ["function-delete"]), ("--vers", ["--version"]),
+    ("event-list -f ", ["table", "json", "value", "csv"]),
+])
+def test_completion_is_bash(client, line, words):
     script = client("help", "--completion", "bash").out
-    ask = ("COMP_WORDS=(pratai function-create --mem); COMP_CWORD=2; _pratai;"
-           "echo ${COMPREPLY[@]}; COMP_WORDS=(pratai function-); COMP_CWORD=1; _pratai;"
-           "echo ${COMPREPLY[@]}")
-    r = subprocess.run(["bash", "-c", script + ask], capture_output=True, text=True, check=True)
-    first, second = r.stdout.splitlines()
-    assert first == "--memory"
-    assert second.split() == [c for c in commands(client) if c.startswith("function-")]
+    ask = "COMP_WORDS=(pratai \"$@\"); COMP_CWORD=$#; _pratai; echo ${COMPREPLY[@]}"
+    r = subprocess.run(["bash", "-c", script + ask, "bash", *line.split(" ")], capture_output=True,
+                       text=True, check=True)
+    assert r.stdout.split() == words
+
+
+def test_completion_knows_all(client):
+    script = client("help", "--completion", "bash").out
+    for name in commands(client):
+        assert f"\t{name}) words=" in script
 
 
 def test_nobody_there_names_url_and_variable(client):
