@@ -1,8 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages named that are missing, and nothing else.
-#
-# A package counts as there when dpkg says so, or when what it is wanted for is there from
-# another source (a vendor's compiler or python stays alone).
+# Installs the Debian packages named that are missing, and nothing else: what dpkg has,
+# of whatever source and version, is left alone.
 set -eu
 
 missing=

@@ -52,10 +52,10 @@ if grep -qw overlay /proc/filesystems || modprobe -n overlay 2>/dev/null; then
 else
 	miss "overlayfs (modprobe overlay)"
 fi
-if python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then
-	say ok "$(python3 --version)"
+if /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then
+	say ok "$(/usr/bin/python3 --version)"
 else
-	miss "python3, 3.9 or newer"
+	miss "/usr/bin/python3, 3.9 or newer"
 fi
 [ "$(id -u)" = 0 ] && say ok "root" ||
 	say note "not root: 'pratai run' works, 'pratai up' and make demo do not"
