@@ -57,7 +57,7 @@ title "a control plane and a node, in $work/state"
 "$PRATAI" up --state "$work/state" --listen 127.0.0.1:0 >"$work/ready" 2>"$work/log" &
 up=$!
 tries=0
-until grep -q '^ready ' "$work/ready"; do
+until grep -qs '^ready ' "$work/ready"; do
 	kill -0 "$up" 2>/dev/null || { up=; fail "pratai up ended: see below"; }
 	tries=$((tries + 1))
 	[ $tries -lt 700 ] || fail "pratai up is not ready after a minute"
