@@ -86,7 +86,7 @@ cat <<TEXT
 \$ curl -X POST -H "X-Auth-Token: \$OS_TOKEN" -d '{"payload":{"song":"Weightless"}}' \\
        $OS_PRATAI_URL/v1/functions/music_tag
 TEXT
-answer=$(curl -sS --fail-with-body -X POST -H "X-Auth-Token: $OS_TOKEN" \
+answer=$(curl --noproxy "*" -sS --fail-with-body -X POST -H "X-Auth-Token: $OS_TOKEN" \
 	-D "$work/headers" -d '{"payload":{"song":"Weightless"}}' \
 	"$OS_PRATAI_URL/v1/functions/music_tag")
 echo "$answer"
