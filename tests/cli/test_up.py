@@ -375,7 +375,8 @@ def test_settings_from_file_and_environment(up, tmp_path):
     up.process.wait(10)
     up.process = subprocess.Popen(
         [up.tree / "pratai-client", "up", "--state", up.state, "--config", conf],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env={"PATH": os.environ["PATH"]})
     assert up.ready().startswith("http://127.0.0.2:")
     conf.write_text("colour = blue\n")
     r = subprocess.run([up.tree / "pratai-client", "up", "--state", tmp_path / "s2", "--config",
