@@ -138,7 +138,7 @@ fd_slurp(int fd, const char *name, size_t max, struct buf *out, struct err *e)
 		ssize_t n;
 
 		if (!to)
-			return err_set(e, ERR_LIMIT, "%s: too large", name);
+			return err_set(e, ERR_LIMIT, "%s: more than %zu bytes", name, max);
 		n = read(fd, to, 16384);
 		if (n < 0 && errno == EINTR)
 			continue;

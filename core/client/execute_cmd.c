@@ -43,7 +43,7 @@ read_payload(const struct opt_values *v, struct buf *out, struct err *e)
 		return 0;
 	fd = is_stdin ? dup(STDIN_FILENO) : open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0 || fstat(fd, &st))
-		return err_sys(e, ERR_INPUT, "%.200s", file);
+		return err_sys(e, ERR_INPUT, "%.200s", *file ? file : "--file ''");
 	if (S_ISDIR(st.st_mode))
 		return err_set(e, ERR_INPUT, "%.200s: is a directory", file);
 	rc = fd_slurp(fd, is_stdin ? "stdin" : file, PAYLOAD_BYTES_MAX, out, e);

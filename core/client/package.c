@@ -46,7 +46,7 @@ put_content(const char *path, int to, struct err *e)
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st))
-		return err_sys(e, ERR_INPUT, "%.200s", path);
+		return err_sys(e, ERR_INPUT, "%.200s", *path ? path : "--file ''");
 	if (S_ISDIR(st.st_mode))
 		return zip_directory(fd, path, to, e);
 	if (!is_stdin && !S_ISREG(st.st_mode))
