@@ -57,20 +57,17 @@ class Platform:
             time.sleep(0.05)
 
     def memory_kib(self):
-        found = {}
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{pid}/cmdline", "rb") as f:
-                    words = f.read().split(b"\0")
-                name = os.path.basename(words[0].decode())
-                if not name.startswith("pratai") or self.dir.encode() not in b"\0".join(words):
-                    continue
-                with open(f"/proc/{pid}/smaps_rollup") as f:
-                    fields = dict(l.split(":", 1) for l in f if ":" in l)
-                found[f"{name} {pid}"] = (int(fields["Rss"].split()[0]),
-                                          int(fields["Pss"].split()[0]))
-            except (OSError, KeyError, UnicodeDecodeError):
-                continue
+        found, left = {}, [self.process.pid]
+        while left:
+            pid = left.pop(0)
+            with open(f"/proc/{pid}/task/{pid}/children") as f:
+                left += f.read().split()
+            with open(f"/proc/{pid}/comm") as f:
+                name = f.read().strip()
+            with open(f"/proc/{pid}/smaps_rollup") as f:
+                fields = dict(l.split(":", 1) for l in f if ":" in l)
+            if "Rss" in fields:
+                found[f"{name} {pid}"] = tuple(int(fields[k].split()[0]) for k in ("Rss", "Pss"))
         return found
 
     def close(self):
