@@ -111,5 +111,11 @@ int client_path(struct buf *path, const char *prefix, const char *segment, const
 int build_wait(struct client *c, const char *function_id, struct err *e);
 /* Prints the events' log lines of an answer, each after prefix ("" or an id and a space). */
 int logs_print(const struct api_answer *a, const char *prefix, struct err *e);
+/* Whether the options ask for records instead. */
+bool logs_as_records(const struct client *c);
+/* Adds them to the array in out, whose end is not there yet, with event_id (JSON) first. */
+int logs_collect(const struct api_answer *a, struct span event_id, struct buf *out, struct err *e);
+/* Prints an array of such records; the first column is the id. */
+int logs_list(const struct client *c, struct span items, const char *const *columns, struct err *e);
 
 #endif

@@ -111,17 +111,32 @@ logs_print(const struct api_answer *a, const char *prefix, struct err *e)
 	return 0;
 }
 
-static int
-logs_records(struct client *c, const struct api_answer *a, struct err *e)
+int
+logs_collect(const struct api_answer *a, struct span event_id, struct buf *out, struct err *e)
 {
-	static const char *const columns[] = { "t", "s", "l", NULL };
-	struct span answer, items, *rows = NULL;
-	size_t at = 0, count = 0, room = 0;
-	int rc = 0;
+	struct span answer, record;
+	size_t at = 0;
 
 	if (api_json(a, &answer, e))
 		return -1;
-	items = span_member(answer, "items");
+	while (span_next(span_member(answer, "items"), &at, NULL, &record)) {
+		if (!span_is(span_member(record, "l"), '"'))
+			continue;
+		buf_printf(out, "%c{\"event_id\":", out->len ? ',' : '[');
+		buf_put(out, event_id.p, event_id.n);
+		buf_puts(out, ",");
+		buf_put(out, record.p + 1, record.n - 1);
+	}
+	return out->failed ? err_set(e, ERR_NODE, "no memory for the log") : 0;
+}
+
+int
+logs_list(const struct client *c, struct span items, const char *const *columns, struct err *e)
+{
+	struct span *rows = NULL;
+	size_t at = 0, count = 0, room = 0;
+	int rc = 0;
+
 	for (struct span row; rc == 0 && span_next(items, &at, NULL, &row);) {
 		if (count == room) {
 			struct span *more;
@@ -137,9 +152,26 @@ logs_records(struct client *c, const struct api_answer *a, struct err *e)
 		rows[count++] = row;
 	}
 	if (rc == 0)
-		rc = render_list(&c->out, rows, count, columns, "t", e);
+		rc = render_list(&c->out, rows, count, columns, columns[0], e);
 	free(rows);
 	return rc;
+}
+
+bool
+logs_as_records(const struct client *c)
+{
+	return c->out.format != RENDER_TABLE || c->out.column_count || c->out.only_id;
+}
+
+static int
+show_logs(const struct client *c, const struct api_answer *a, struct err *e)
+{
+	static const char *const columns[] = { "t", "s", "l", NULL };
+	struct span answer;
+
+	if (!logs_as_records(c))
+		return logs_print(a, "", e);
+	return api_json(a, &answer, e) || logs_list(c, span_member(answer, "items"), columns, e);
 }
 
 int
@@ -148,12 +180,11 @@ cmd_event_logs(struct client *c)
 	struct api_answer a = { 0 };
 	struct buf path = { 0 };
 	struct err e = { 0 };
-	bool records = c->out.format != RENDER_TABLE || c->out.column_count;
 	int rc = CLIENT_OK;
 
 	if (client_path(&path, "/v1/events/", c->v.operands[0], "/logs", &e) ||
 	    api_expect(c->api, &(struct api_request){ .method = "GET", .path = path.data }, &a, &e) ||
-	    (records ? logs_records(c, &a, &e) : logs_print(&a, "", &e)))
+	    show_logs(c, &a, &e))
 		rc = client_fail(&e);
 	api_answer_clear(&a);
 	buf_free(&path);

@@ -14,6 +14,7 @@
 #include "core/client/package.h"
 
 enum { FUNCTIONS_MAX = 100000, LOGS_EVENTS_MAX = 1000 };
+#define LOGS_BYTES_MAX ((size_t)1 << 30)
 #define UPLOAD_NS (600 * NS_PER_S)
 
 /* --file or --zip; both is ERR_INPUT; neither: *path is NULL. */
@@ -186,12 +187,14 @@ build_logs(struct client *c)
 	return rc;
 }
 
+/* What an event printed: to stdout, or with records to that array. */
 static int
-event_lines(struct client *c, struct span event, struct err *e)
+event_lines(struct client *c, struct span event, struct buf *records, struct err *e)
 {
 	struct api_answer a = { 0 };
 	struct buf path = { 0 };
-	char *id = span_text(span_member(event, "event_id"));
+	struct span json_id = span_member(event, "event_id");
+	char *id = span_text(json_id);
 	char prefix[80];
 	int rc;
 
@@ -201,10 +204,27 @@ event_lines(struct client *c, struct span event, struct err *e)
 		rc = api_expect(c->api, &(struct api_request){ .method = "GET", .path = path.data },
 				&a, e);
 	if (rc == 0)
-		rc = logs_print(&a, prefix, e);
+		rc = records ? logs_collect(&a, json_id, records, e) : logs_print(&a, prefix, e);
 	api_answer_clear(&a);
 	buf_free(&path);
 	free(id);
+	return rc;
+}
+
+static int
+events_logs(struct client *c, const struct api_rows *events, struct err *e)
+{
+	static const char *const columns[] = { "event_id", "t", "s", "l", NULL };
+	struct buf array = { .max = LOGS_BYTES_MAX }, *records = logs_as_records(c) ? &array : NULL;
+	int rc = 0;
+
+	for (size_t i = events->count; rc == 0 && i-- > 0;) /* oldest first, as a log reads */
+		rc = event_lines(c, events->rows[i], records, e);
+	if (rc == 0 && records) {
+		buf_puts(&array, array.len ? "]" : "[]");
+		rc = logs_list(c, span_of(array.data, array.len), columns, e);
+	}
+	buf_free(&array);
 	return rc;
 }
 
@@ -228,8 +248,7 @@ cmd_function_logs(struct client *c)
 	buf_free(&path);
 	if (rc)
 		return client_fail(&e);
-	for (size_t i = events.count; rc == 0 && i-- > 0;) /* oldest first, as a log reads */
-		rc = event_lines(c, events.rows[i], &e);
+	rc = events_logs(c, &events, &e);
 	api_rows_free(&events);
 	return rc ? client_fail(&e) : CLIENT_OK;
 }

@@ -191,3 +191,10 @@ def test_function_logs_oldest_first(plane):
         plane.on("GET", f"/v1/events/{name}/logs",
                  (200, {"items": [{"t": "T", "s": "stdout", "l": "text"}], "next": None}))
     assert plane.run("function-logs", "f").out == "old T stdout text\nnew T stdout text\n"
+    records = json.loads(plane.run("function-logs", "f", "-f", "json").out)
+    assert records == [{"event_id": i, "t": "T", "s": "stdout", "l": "text"}
+                       for i in ("old", "new")]
+    assert plane.run("function-logs", "f", "-f", "csv", "-c", "event_id", "-c", "l").out \
+        == "event_id,l\r\nold,text\r\nnew,text\r\n"
+    plane.on("GET", "/v1/events", (200, {"items": [], "next": None}))
+    assert json.loads(plane.run("function-logs", "f", "-f", "json").out) == []
