@@ -100,6 +100,8 @@ int client_show(struct client *c, const char *path, const char *id_key);
 /* GET a list of at most max records and print it. */
 int client_list(struct client *c, const char *path, size_t max, const char *const *columns,
 		const char *id_key);
+/* Says on stderr that there is more than a limit that was not asked for let through. */
+void client_tell_more(const struct client *c, const struct api_rows *rows);
 /* DELETE prefix/operand for each operand; goes on after a failure. */
 int client_delete(struct client *c, const char *prefix);
 /* prefix, operand as a segment, suffix.  ERR_INPUT. */

@@ -249,6 +249,8 @@ cmd_function_logs(struct client *c)
 	if (rc)
 		return client_fail(&e);
 	rc = events_logs(c, &events, &e);
+	if (rc == 0)
+		client_tell_more(c, &events);
 	api_rows_free(&events);
 	return rc ? client_fail(&e) : CLIENT_OK;
 }

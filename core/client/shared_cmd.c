@@ -2,6 +2,7 @@
  * What commands share, and the ones that are nothing else.
  */
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +36,14 @@ client_show(struct client *c, const char *path, const char *id_key)
 	return rc;
 }
 
+void
+client_tell_more(const struct client *c, const struct api_rows *rows)
+{
+	if (rows->more && !opt_given(&c->v, "limit"))
+		fprintf(stderr, "pratai: there are more than these %zu%s\n", rows->count,
+			opt_get(&c->v, "limit") ? " (see --limit)" : "");
+}
+
 int
 client_list(struct client *c, const char *path, size_t max, const char *const *columns,
 	    const char *id_key)
@@ -47,6 +56,8 @@ client_list(struct client *c, const char *path, size_t max, const char *const *c
 		return client_fail(&e);
 	if (render_list(&c->out, rows.rows, rows.count, columns, id_key, &e))
 		rc = client_fail(&e);
+	else
+		client_tell_more(c, &rows);
 	api_rows_free(&rows);
 	return rc;
 }

@@ -115,8 +115,11 @@ def test_pages_are_followed_to_the_limit(plane):
                      "next": str(end) if end < 250 else None}
 
     plane.on("GET", "/v1/events", page)
-    ids = plane.run("event-list", "--only-id", "--limit", "120").out.split()
-    assert ids == [str(i) for i in range(120)]
+    r = plane.run("event-list", "--only-id", "--limit", "120")
+    assert r.out.split() == [str(i) for i in range(120)] and r.err == ""
+    r = plane.run("event-list", "--only-id")
+    assert r.out.split() == [str(i) for i in range(100)]
+    assert r.err == "pratai: there are more than these 100 (see --limit)\n"
     ids = plane.run("event-list", "--only-id", "--limit", "1000").out.split()
     assert len(ids) == 250
 
