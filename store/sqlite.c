@@ -253,18 +253,20 @@ sqlite_doc_delete(struct store *s, enum store_kind kind, const char *id, store_f
 }
 
 static void
-submit_sweep(struct store *s, enum request_kind kind, int64_t before_us, store_fn fn, void *arg)
+submit_sweep(struct store *s, enum request_kind kind, int64_t before_us, unsigned keep,
+	     store_fn fn, void *arg)
 {
 	struct request *r = request_new(s, kind);
 
 	r->time_us = before_us;
+	r->limit = keep;
 	submit(r, fn, arg);
 }
 
 static void
-sqlite_version_unused(struct store *s, int64_t before_us, store_fn fn, void *arg)
+sqlite_version_unused(struct store *s, int64_t before_us, unsigned keep, store_fn fn, void *arg)
 {
-	submit_sweep(s, REQ_VERSION_UNUSED, before_us, fn, arg);
+	submit_sweep(s, REQ_VERSION_UNUSED, before_us, keep, fn, arg);
 }
 
 /* ---- Blobs ---- */
@@ -295,7 +297,7 @@ sqlite_blob_open(struct store *s, const char *digest, store_fn fn, void *arg)
 static void
 sqlite_blob_sweep(struct store *s, int64_t before_us, store_fn fn, void *arg)
 {
-	submit_sweep(s, REQ_BLOB_SWEEP, before_us, fn, arg);
+	submit_sweep(s, REQ_BLOB_SWEEP, before_us, 0, fn, arg);
 }
 
 /* ---- Events ---- */

@@ -28,7 +28,7 @@ static const char superseded_sql[] =
 	"SELECT v.id, v.parent, json_extract(v.json, '$.version') AS n, f.id"
 	" FROM docs v LEFT JOIN docs f ON f.kind = 0 AND f.id = v.parent"
 	" WHERE v.kind = 1 AND json_extract(v.json, '$.state') <> 'building' AND (f.id IS NULL OR"
-	" (n < json_extract(f.json, '$.latest') AND (n < json_extract(f.json, '$.serving')"
+	" (n < json_extract(f.json, '$.latest') AND (n < json_extract(f.json, '$.serving') - ?2"
 	" OR json_extract(v.json, '$.state') = 'failed'))) ORDER BY v.id LIMIT ?1";
 static const char in_use_sql[] = "SELECT DISTINCT function_id, function_version"
 				 " FROM events INDEXED BY events_unended WHERE state < 2";
@@ -50,6 +50,7 @@ find_superseded(struct db *db, struct request *r, struct candidate *candidates)
 	if (!st)
 		return rc;
 	sqlite3_bind_int(st, 1, STORE_LIST_MAX);
+	sqlite3_bind_int64(st, 2, r->limit);
 	while (count < STORE_LIST_MAX && (rc = sqlite3_step(st)) == SQLITE_ROW) {
 		const char *parent = (const char *)sqlite3_column_text(st, 1);
 		struct candidate *c = &candidates[count];

@@ -298,9 +298,9 @@ store_doc_delete(struct store *s, enum store_kind kind, const char *id, store_fn
 }
 
 void
-store_version_unused(struct store *s, int64_t before_us, store_fn fn, void *arg)
+store_version_unused(struct store *s, int64_t before_us, unsigned keep, store_fn fn, void *arg)
 {
-	s->ops->version_unused(s, before_us, fn, arg);
+	s->ops->version_unused(s, before_us, keep, fn, arg);
 }
 
 /* ---- Blobs ---- */

@@ -99,11 +99,12 @@ void store_doc_delete(struct store *s, enum store_kind kind, const char *id, sto
 		      void *arg);
 /*
  * answer.docs: ids of versions that nothing can run any more and no event that has not ended
- * names, at most STORE_LIST_MAX.  Those are superseded (older than the one that serves, or
- * failed and not the latest), or of a function that is not there and whose id is older than
- * before_us: a create writes its version first.
+ * names, at most STORE_LIST_MAX.  Those are superseded (older than the one that serves and
+ * the keep versions before it, or failed and not the latest), or of a function that is not
+ * there and whose id is older than before_us: a create writes its version first.
  */
-void store_version_unused(struct store *s, int64_t before_us, store_fn fn, void *arg);
+void store_version_unused(struct store *s, int64_t before_us, unsigned keep, store_fn fn,
+			  void *arg);
 
 /* ---- Blobs: packages and layers, by SHA-256 ---- */
 
@@ -200,7 +201,7 @@ struct store_ops {
 	void (*doc_list)(struct store *, enum store_kind, const char *, const char *, const char *,
 			 unsigned, store_fn, void *);
 	void (*doc_delete)(struct store *, enum store_kind, const char *, store_fn, void *);
-	void (*version_unused)(struct store *, int64_t, store_fn, void *);
+	void (*version_unused)(struct store *, int64_t, unsigned, store_fn, void *);
 	void (*blob_put)(struct store *, const char *, int, store_fn, void *);
 	void (*blob_open)(struct store *, const char *, store_fn, void *);
 	void (*blob_sweep)(struct store *, int64_t, store_fn, void *);

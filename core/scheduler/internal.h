@@ -148,8 +148,9 @@ void version_forget(struct scheduler *s, const char *id);
 /* A version's document as it is in the store; -1: it does not read. */
 int version_read(struct function_version *v, const char *json, struct err *e);
 
-/* unused.c: a timer of its own; before_us: what is younger may be on its way to be needed. */
+/* unused.c: a timer of its own; before_us: what is younger may be on its way to be needed; keep:
+ * versions of each function, beside the one that serves. */
 int scheduler_watch_unused(struct scheduler *s, struct err *e);
-void scheduler_remove_unused(struct scheduler *s, int64_t before_us);
+void scheduler_remove_unused(struct scheduler *s, int64_t before_us, unsigned keep);
 
 #endif

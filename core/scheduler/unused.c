@@ -16,8 +16,9 @@
 #include "netio/loop.h"
 
 /* A start adopts builds of before, whose layers nothing names yet: the first pass comes when
- * that is long over.  Between a blob and the document that names it are seconds. */
-enum { PASS_S = 600, YOUNG_S = 3600 };
+ * that is long over.  Between a blob and the document that names it are seconds.  The last
+ * versions before the serving one stay, so that its owner can look back. */
+enum { PASS_S = 600, YOUNG_S = 3600, KEEP_VERSIONS = 10 };
 
 static void
 on_swept(void *arg, const struct store_answer *a, const struct err *e)
@@ -56,7 +57,7 @@ on_unused(void *arg, const struct store_answer *a, const struct err *e)
 }
 
 void
-scheduler_remove_unused(struct scheduler *s, int64_t before_us)
+scheduler_remove_unused(struct scheduler *s, int64_t before_us, unsigned keep)
 {
 	struct pass *pass = malloc(sizeof *pass);
 
@@ -64,7 +65,7 @@ scheduler_remove_unused(struct scheduler *s, int64_t before_us)
 		return;
 	pass->s = s;
 	pass->before_us = before_us;
-	store_version_unused(s->config.store, before_us, on_unused, pass);
+	store_version_unused(s->config.store, before_us, keep, on_unused, pass);
 }
 
 static void
@@ -72,7 +73,7 @@ on_pass(void *arg)
 {
 	struct scheduler *s = arg;
 
-	scheduler_remove_unused(s, clock_real_us() - YOUNG_S * US_PER_S);
+	scheduler_remove_unused(s, clock_real_us() - YOUNG_S * US_PER_S, KEEP_VERSIONS);
 	loop_timer_after(s->unused, PASS_S * NS_PER_S);
 }
 

@@ -676,7 +676,7 @@ test_a_superseded_version_goes(void **state)
 	put_package(2, second);
 	do {
 		assert_true(clock_mono_ns() < until);
-		scheduler_remove_unused(w.s, clock_real_us() + 10 * US_PER_S);
+		scheduler_remove_unused(w.s, clock_real_us() + 10 * US_PER_S, 0);
 	} while (is_there(1, first));
 	assert_true(is_there(2, second));
 	event = make_event(TYPE_ASYNC, 1, true);

@@ -37,9 +37,9 @@ put_version(struct fixture *f, const char *function, int version, const char *st
 }
 
 static bool
-is_unused(struct fixture *f, const char *function, int version)
+is_unused_but(struct fixture *f, const char *function, int version, unsigned keep)
 {
-	RESULT r = CALL(f, store_version_unused, clock_real_us() - HOUR_US);
+	RESULT r = CALL(f, store_version_unused, clock_real_us() - HOUR_US, keep);
 	char id[STORE_ID_MAX];
 	bool found = false;
 
@@ -48,6 +48,12 @@ is_unused(struct fixture *f, const char *function, int version)
 	for (size_t i = 0; i < r->answer.doc_count; i++)
 		found = found || !strcmp(r->id[i], id);
 	return found;
+}
+
+static bool
+is_unused(struct fixture *f, const char *function, int version)
+{
+	return is_unused_but(f, function, version, 0);
 }
 
 static void
@@ -74,6 +80,10 @@ test_superseded_versions(void **state)
 		put_version(f, OLD_FUNCTION, versions[i].version, versions[i].state, "", "");
 	for (size_t i = 0; i < sizeof(versions) / sizeof(versions[0]); i++)
 		assert_int_equal(is_unused(f, OLD_FUNCTION, versions[i].version), versions[i].unused);
+	/* What served lately is kept, what failed is not. */
+	assert_true(is_unused_but(f, OLD_FUNCTION, 1, 2));
+	assert_false(is_unused_but(f, OLD_FUNCTION, 1, 3));
+	assert_true(is_unused_but(f, OLD_FUNCTION, 2, 3));
 }
 
 static void
