@@ -193,12 +193,6 @@ json_print(const struct json *value)
 	return value ? cJSON_PrintUnformatted(c(value)) : NULL;
 }
 
-char *
-json_print_pretty(const struct json *value)
-{
-	return value ? cJSON_Print(c(value)) : NULL;
-}
-
 /* ---- Reading ---- */
 
 const struct json *

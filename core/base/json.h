@@ -38,9 +38,8 @@ bool json_only_member(const void *data, size_t len, const char *key, size_t *at,
 struct json *json_parse(const void *data, size_t len, struct err *e);
 void json_free(struct json *j);
 
-/* One line, or indented; malloc'd.  NULL when memory ran out. */
+/* One line; malloc'd.  NULL when memory ran out. */
 char *json_print(const struct json *j);
-char *json_print_pretty(const struct json *j);
 
 /* Reading.  All take NULL and give "not there". */
 const struct json *json_get(const struct json *object, const char *key);

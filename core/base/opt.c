@@ -10,14 +10,13 @@
 #include "core/base/err.h"
 #include "core/base/fdio.h"
 
-/* "tmp_size" and "tmp-size" are one name. */
-static bool
-same_name(const char *a, size_t len, const char *name)
+bool
+opt_same_name(const char *word, size_t len, const char *name)
 {
 	if (strlen(name) != len)
 		return false;
 	for (size_t i = 0; i < len; i++) {
-		char c = a[i] == '_' ? '-' : a[i];
+		char c = word[i] == '_' ? '-' : word[i];
 		if (c != name[i])
 			return false;
 	}
@@ -28,7 +27,7 @@ static const struct opt *
 find(const struct opt *table, const char *name, size_t len)
 {
 	for (; table->name; table++)
-		if (same_name(name, len, table->name))
+		if (opt_same_name(name, len, table->name))
 			return table;
 	return NULL;
 }
@@ -120,7 +119,7 @@ static bool
 is_known(const char *const *known, const char *name, size_t len)
 {
 	for (; known && *known; known++)
-		if (same_name(name, len, *known))
+		if (opt_same_name(name, len, *known))
 			return true;
 	return false;
 }

@@ -44,6 +44,9 @@ struct opt_values {
 	size_t owned_count;
 };
 
+/* Whether len bytes of word are this name: "tmp_size" is "tmp-size". */
+bool opt_same_name(const char *word, size_t len, const char *name);
+
 enum opt_source { OPT_FROM_FILE, OPT_FROM_ENV, OPT_FROM_ARGV };
 
 /*

@@ -74,9 +74,3 @@ probe_has(enum probe feature)
 		answers[feature] = !probe_disabled(names[feature]) && ask[feature]() ? YES : NO;
 	return answers[feature] == YES;
 }
-
-const char *
-probe_name(enum probe feature)
-{
-	return names[feature];
-}

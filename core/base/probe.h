@@ -18,8 +18,6 @@ enum probe {
 };
 
 bool probe_has(enum probe feature);
-/* The word for PRATAI_DISABLE: "clone3", "tmpfs.xattr". */
-const char *probe_name(enum probe feature);
 /* Whether PRATAI_DISABLE has the word. */
 bool probe_disabled(const char *word);
 

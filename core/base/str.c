@@ -126,21 +126,6 @@ str_duration(const char *what, const char *text, uint64_t min_ns, uint64_t max_n
 	return err_set(e, ERR_INPUT, "%s: '%.40s' needs a unit: us, ms, s, m or h", what, text);
 }
 
-int
-str_bool(const char *text, bool *out)
-{
-	static const char *const yes[] = { "true", "yes", "on", "1" };
-	static const char *const no[] = { "false", "no", "off", "0" };
-
-	for (size_t i = 0; i < 4; i++) {
-		if (!strcasecmp(text, yes[i]) || !strcasecmp(text, no[i])) {
-			*out = !strcasecmp(text, yes[i]);
-			return 0;
-		}
-	}
-	return -1;
-}
-
 bool
 str_is_utf8(const void *data, size_t len)
 {

@@ -30,9 +30,6 @@ int str_size(const char *what, const char *text, uint64_t min, uint64_t max, uin
 int str_duration(const char *what, const char *text, uint64_t min_ns, uint64_t max_ns,
 		 uint64_t *ns, struct err *e);
 
-/* "true|yes|on|1" and "false|no|off|0".  -1: neither. */
-int str_bool(const char *text, bool *out);
-
 /* Well-formed UTF-8 (RFC 3629: no surrogates, shortest forms, up to U+10FFFF). */
 bool str_is_utf8(const void *data, size_t len);
 

@@ -134,20 +134,11 @@ command_table(void)
 	return commands;
 }
 
-static bool
-same_name(const char *word, const char *name)
-{
-	for (; *word && *name; word++, name++)
-		if ((*word == '_' ? '-' : *word) != *name)
-			return false;
-	return *word == *name;
-}
-
 const struct command *
 command_find(const char *name)
 {
 	for (const struct command *cmd = commands; cmd->name; cmd++)
-		if (same_name(name, cmd->name))
+		if (opt_same_name(name, strlen(name), cmd->name))
 			return cmd;
 	return NULL;
 }

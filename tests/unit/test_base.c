@@ -263,7 +263,6 @@ test_copies_hex_base64_and_words(void **state)
 						 { "foobar", "Zm9vYmFy" }, { "\xfb\xff", "+/8=" } };
 	char out[32];
 	unsigned char bytes[4];
-	bool yes;
 
 	(void)state;
 	assert_int_equal(str_copy(out, 4, "abc"), 0);
@@ -281,12 +280,6 @@ test_copies_hex_base64_and_words(void **state)
 		str_base64(base64[i][0], strlen(base64[i][0]), out);
 		assert_string_equal(out, base64[i][1]);
 	}
-	assert_int_equal(str_bool("Yes", &yes), 0);
-	assert_true(yes);
-	assert_int_equal(str_bool("off", &yes), 0);
-	assert_false(yes);
-	assert_int_equal(str_bool("", &yes), -1);
-	assert_int_equal(str_bool("2", &yes), -1);
 	assert_true(str_starts("PRATAI_X", "PRATAI_"));
 	assert_false(str_starts("PRATAI", "PRATAI_"));
 }
