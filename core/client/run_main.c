@@ -68,6 +68,7 @@ struct run {
 	struct cgroup_manager *manager;
 	struct run_io io;
 	const char *report; /* file, "-" or NULL */
+	int report_fd;
 	uint64_t timeout_ns;
 	bool limits_asked;
 	int slots; /* the lock on our slot */
@@ -444,24 +445,30 @@ print_plan(struct run *r, struct err *e)
 /* ---- The end ---- */
 
 static int
-write_report(const struct run *r, const struct sandbox_outcome *o)
+open_report(struct run *r)
+{
+	if (r->report_fd < 0 && !strcmp(r->report, "-"))
+		r->report_fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+	else if (r->report_fd < 0)
+		r->report_fd = open(r->report, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	return r->report_fd < 0 ? -1 : 0;
+}
+
+static int
+write_report(struct run *r, const struct sandbox_outcome *o)
 {
 	struct buf text = { 0 };
 	struct err e = { 0 };
-	int fd = 1, rc = 0;
+	int rc = 0;
 
 	if (!r->report)
 		return 0;
-	if (strcmp(r->report, "-"))
-		fd = open(r->report, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	if (fd < 0 || report_json(&text, o, r->io.output_bytes) ||
-	    fd_write_all(fd, text.data, text.len)) {
+	if (open_report(r) || report_json(&text, o, r->io.output_bytes) ||
+	    fd_write_all(r->report_fd, text.data, text.len)) {
 		err_sys(&e, ERR_INPUT, "--report %s", r->report);
 		fprintf(stderr, "pratai run: %s\n", e.text);
 		rc = -1;
 	}
-	if (fd > 1)
-		close(fd);
 	buf_free(&text);
 	return rc;
 }
@@ -491,6 +498,11 @@ start_and_wait(struct run *r, struct sandbox_outcome *o, struct err *e)
 	struct sandbox sb;
 	int rc = -1;
 
+	if (r->report && open_report(r)) {
+		err_sys(e, ERR_INPUT, "--report %s", r->report);
+		r->report = NULL; /* said once */
+		return -1;
+	}
 	/* From here on, so that the time of the setup counts. */
 	if (r->timeout_ns)
 		r->spec.deadline_ns = clock_mono_ns() + r->timeout_ns;
@@ -520,6 +532,7 @@ clean_up(struct run *r)
 	cgroup_manager_free(r->manager);
 	fd_close(&r->slots);
 	fd_close(&r->store);
+	fd_close(&r->report_fd);
 	for (unsigned i = 0; i < r->owned_count; i++)
 		free(r->owned[i]);
 	opt_free(&r->opts);
@@ -543,7 +556,7 @@ run(int argc, char **argv)
 	struct sandbox_outcome o = { .reason = SANDBOX_SETUP_FAILED };
 	int rc;
 
-	r.slots = r.store = -1;
+	r.slots = r.store = r.report_fd = -1;
 	rc = fd_keep_standard(&o.error) || opt_parse(&r.opts, options, argc, argv, 2, true, &o.error);
 	if (rc == 0 && opt_given(&r.opts, "help"))
 		return print_help();

@@ -106,9 +106,12 @@ def test_report_to_stdout(run):
 
 
 def test_report_that_cannot_be_written(run):
-    p = subprocess.run([str(PRATAI), "run", "--report", "/nonexistent/r", "--", "true"],
-                       capture_output=True, text=True)
-    assert p.returncode == 125 and p.stderr.count("\n") == 1
+    """Nothing is run whose report would be lost."""
+    for to, ran in ("/nonexistent/r", ""), ("/dev/full", "ran\n"):
+        p = subprocess.run([str(PRATAI), "run", "--report", to, "--", "echo", "ran"],
+                           capture_output=True, text=True)
+        assert p.returncode == 125 and p.stderr.count("\n") == 1 and f"--report {to}" in p.stderr
+        assert p.stdout == ran
 
 
 @pytest.mark.parametrize("words", [
