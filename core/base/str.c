@@ -118,7 +118,7 @@ str_duration(const char *what, const char *text, uint64_t min_ns, uint64_t max_n
 			continue;
 		value *= units[i].ns;
 		if (value < (double)min_ns || value > (double)max_ns)
-			return err_set(e, ERR_INPUT, "%s: '%.40s' is out of range (%gs to %gs)", what, text,
+			return err_set(e, ERR_INPUT, "%s: '%.40s' is out of range (%.15gs to %.15gs)", what, text,
 				       (double)min_ns / 1e9, (double)max_ns / 1e9);
 		*ns = (uint64_t)llround(value);
 		return 0;

@@ -113,7 +113,7 @@ check_text(const struct field *f, const struct json *value, struct err *e)
 	if (!text)
 		return err_set(e, ERR_INPUT, "field '%s': must be a text", f->name);
 	if (len < f->min || len > f->max)
-		return err_set(e, ERR_INPUT, "field '%s': %zu bytes, %g to %g are allowed", f->name, len,
+		return err_set(e, ERR_INPUT, "field '%s': %zu bytes, %.15g to %.15g are allowed", f->name, len,
 			       f->min, f->max);
 	if (f->words && !is_word(f->words, text))
 		return err_set(e, ERR_INPUT, "field '%s': '%.60s' is not one of %s", f->name, text, f->words);
@@ -138,7 +138,7 @@ check_number(const struct field *f, const struct json *value, struct err *e)
 	if (f->type == FIELD_WHOLE && number != floor(number))
 		return err_set(e, ERR_INPUT, "field '%s': must be a whole number", f->name);
 	if (!(number >= f->min && number <= f->max))
-		return err_set(e, ERR_INPUT, "field '%s': %g is out of range (%g to %g)", f->name, number, f->min,
+		return err_set(e, ERR_INPUT, "field '%s': %.15g is out of range (%.15g to %.15g)", f->name, number, f->min,
 			       f->max);
 	return 0;
 }
@@ -165,7 +165,7 @@ check_env(const struct field *f, const struct json *value, struct err *e)
 	if (!json_is_object(value))
 		return err_set(e, ERR_INPUT, "field 'env': must be an object of texts");
 	if (json_count(value) > f->max)
-		return err_set(e, ERR_INPUT, "field 'env': more than %g variables", f->max);
+		return err_set(e, ERR_INPUT, "field 'env': more than %.15g variables", f->max);
 	for (const struct json *m = json_first(value); m; m = json_next(m)) {
 		if (check_env_name(json_key(m), e))
 			return -1;
@@ -183,7 +183,7 @@ static int
 check_tags(const struct field *f, const struct json *value, struct err *e)
 {
 	if (!json_is_array(value) || json_count(value) > f->max)
-		return err_set(e, ERR_INPUT, "field 'tags': must be a list of at most %g texts", f->max);
+		return err_set(e, ERR_INPUT, "field 'tags': must be a list of at most %.15g texts", f->max);
 	for (const struct json *m = json_first(value); m; m = json_next(m)) {
 		const char *tag = json_string_value(m);
 		if (!tag || !*tag || strlen(tag) > TAG_MAX)
@@ -288,15 +288,12 @@ apply(struct json *settings, const struct json *metadata, struct err *e)
 			goto fail;
 		if (f->type == FIELD_LATER)
 			continue;
-		json_remove(settings, f->name);
 		json_put(settings, f->name, json_copy(m));
 	}
 	/* A small function gets a small /tmp, unless the user asked for one. */
 	if (!json_get(metadata, "tmp_size") &&
-	    json_int(settings, "tmp_size", 0) > json_int(settings, "memory", 0)) {
-		json_remove(settings, "tmp_size");
+	    json_int(settings, "tmp_size", 0) > json_int(settings, "memory", 0))
 		json_put_int(settings, "tmp_size", json_int(settings, "memory", 0));
-	}
 	if (check_together(settings, e))
 		goto fail;
 	return settings;

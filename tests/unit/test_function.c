@@ -97,6 +97,24 @@ test_defaults(void **state)
 	json_free(s);
 }
 
+/* A record reads the same whichever options were given, and in which order. */
+static void
+test_order_of_settings(void **state)
+{
+	struct err e;
+	struct json *a = create("{\"memory\":64,\"name\":\"f\",\"type\":\"async\",\"tags\":[]}", &e);
+	struct json *b = create("{\"name\":\"f\"}", &e);
+	const struct json *x = json_first(a), *y = json_first(b);
+
+	(void)state;
+	assert_non_null(x);
+	for (; x && y; x = json_next(x), y = json_next(y))
+		assert_string_equal(json_key(x), json_key(y));
+	assert_true(!x && !y);
+	json_free(a);
+	json_free(b);
+}
+
 static void
 test_names(void **state)
 {
@@ -624,6 +642,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_order_of_settings),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_an_encoded_nul_is_refused),
 		cmocka_unit_test(test_numbers_at_their_bounds),
