@@ -138,8 +138,8 @@ http_conn_notify(void *arg, struct MHD_Connection *mhd, void **context,
 		free(conn);
 		*context = NULL;
 	}
-	if (!s->stopping && !loop_timer_pending(s->accept_again))
-		set_accepting(s, true);
+	if (!s->stopping)
+		set_accepting(s, true); /* also in a pause: there is a descriptor now */
 }
 
 void
@@ -164,7 +164,10 @@ make_room(struct http_server *s)
 static void
 pause_accepting(struct http_server *s, int errnum)
 {
-	log_warning("cannot take a connection", "error", strerror(errnum), NULL);
+	if (clock_mono_ns() >= s->complain_ns) {
+		log_warning("cannot take a connection", "error", strerror(errnum), NULL);
+		s->complain_ns = clock_mono_ns() + NS_PER_S;
+	}
 	if (errnum == EMFILE || errnum == ENFILE)
 		make_room(s);
 	set_accepting(s, false);

@@ -45,6 +45,7 @@ struct http_server {
 
 	struct loop_timer *accept_again;
 	bool accepting;
+	uint64_t complain_ns; /* not before: that connections cannot be taken */
 	unsigned connections;
 	TAILQ_HEAD(, http_conn) waiting, busy;
 	unsigned busy_count;
