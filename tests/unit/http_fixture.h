@@ -1,7 +1,7 @@
 /*
  * A real server in a process of its own, and a client that writes bytes, for the tests of
  * the HTTP server and client.  The server's process ends through its whole clean-up, so
- * that a leak or a wild access in it fails the test that started it.
+ * that a leak or a wild access in it fails the test that started it.  Include cmocka.h before.
  */
 #ifndef PRATAI_TEST_HTTP_FIXTURE_H
 #define PRATAI_TEST_HTTP_FIXTURE_H
@@ -342,6 +342,23 @@ site_end(void)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
+/* For cmocka. */
+static inline int
+site_setup(void **state)
+{
+	(void)state;
+	site_start((struct http_server_config){.idle_seconds = 30, .discard_seconds = 1}, NULL);
+	return 0;
+}
+
+static inline int
+site_teardown(void **state)
+{
+	(void)state;
+	assert_int_equal(site_end(), 0);
+	return 0;
+}
+
 /* ---- A client that writes bytes ---- */
 
 static inline int
@@ -431,6 +448,33 @@ at_end(int fd)
 	ssize_t n = recv(fd, &c, 1, 0);
 
 	return n == 0 || (n < 0 && errno != EAGAIN);
+}
+
+#define H "Host: x\r\n"
+
+/* Sends text on a connection of its own and wants status, and body unless NULL. */
+static inline void
+expect(const char *text, int status, const char *body)
+{
+	int fd = dial();
+	struct got g;
+
+	assert_int_equal(put(fd, text), 0);
+	g = get(fd);
+	if (g.status != status || (body && (!g.body || strcmp(g.body, body) != 0)))
+		fail_msg("%.60s...: %d %s", text, g.status, g.body ? g.body : "");
+	got_free(&g);
+	close(fd);
+}
+
+static inline void
+want_answer(int fd, int status, const char *body)
+{
+	struct got g = get(fd);
+
+	assert_int_equal(g.status, status);
+	assert_string_equal(g.body, body);
+	got_free(&g);
 }
 
 #endif
