@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/api/internal.h"
 #include "core/base/clock.h"
@@ -92,11 +93,14 @@ call_unwait(struct call *c)
 
 /* ---- answers ---- */
 
-static void
-answer(struct call *c, const struct http_reply *reply)
+void
+call_reply(struct call *c, const struct http_reply *reply)
 {
-	if (!c->request || c->answered)
+	if (!c->request || c->answered) {
+		if (reply->file_fd > 0)
+			close(reply->file_fd);
 		return;
+	}
 	c->answered = true;
 	call_unwait(c);
 	http_reply(c->request, reply);
@@ -115,7 +119,7 @@ call_json_fields(struct call *c, int status, struct json *j, const struct http_f
 	};
 
 	json_free(j);
-	answer(c, &reply);
+	call_reply(c, &reply);
 	free(text);
 }
 
@@ -148,7 +152,7 @@ call_status(struct call *c, int status)
 {
 	struct http_reply reply = { .status = status };
 
-	answer(c, &reply);
+	call_reply(c, &reply);
 }
 
 static const struct {

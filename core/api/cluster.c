@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/api/internal.h"
 #include "core/base/clock.h"
@@ -169,13 +168,10 @@ on_blob(void *arg, const struct store_answer *a, const struct err *e)
 
 	if (e) {
 		call_error(c, e);
-	} else if (c->request && !c->answered) {
-		c->answered = true;
+	} else {
 		reply.file_fd = a->fd;
 		reply.len = a->len;
-		http_reply(c->request, &reply);
-	} else {
-		close(a->fd);
+		call_reply(c, &reply);
 	}
 	call_release(c);
 }
@@ -245,8 +241,10 @@ node_blob_put(struct call *c)
 		return;
 	}
 	fd = malloc(sizeof *fd);
-	if (!fd)
+	if (!fd) {
+		call_problem(c, 503, "store_unavailable", "out of memory");
 		return;
+	}
 	*fd = body_file(c, &e);
 	c->data = fd;
 	c->drop = close_file;

@@ -337,12 +337,11 @@ on_payload(void *arg, const struct store_answer *a, const struct err *e)
 
 	if (e) {
 		no_such_event(c, e);
-	} else if (c->request && !c->answered) {
+	} else {
 		reply.content_type = *kind == PAYLOAD_JSON   ? "application/json"
 				     : *kind == PAYLOAD_TEXT ? "text/plain; charset=utf-8"
 							     : "application/octet-stream";
-		c->answered = true;
-		http_reply(c->request, &reply);
+		call_reply(c, &reply);
 	}
 	call_release(c);
 }

@@ -249,8 +249,10 @@ build(struct call *c, const struct function *f)
 	struct build_view *v = calloc(1, sizeof *v);
 	char id[VERSION_ID_MAX];
 
-	if (!v)
+	if (!v) {
+		call_problem(c, 503, "store_unavailable", "out of memory");
 		return;
+	}
 	v->version = f->latest;
 	v->state = f->state;
 	v->reason = f->state_reason ? strdup(f->state_reason) : NULL;

@@ -104,6 +104,8 @@ void call_gone(struct call *c);
 void call_wait(struct call *c, const struct id *event);
 void call_unwait(struct call *c);
 
+/* The first answer counts; a later one, or one to a request that is gone, goes nowhere. */
+void call_reply(struct call *c, const struct http_reply *reply);
 void call_json(struct call *c, int status, struct json *j); /* frees j */
 /* fields: to a NULL name; NULL: none. */
 void call_json_fields(struct call *c, int status, struct json *j, const struct http_field *fields);

@@ -95,11 +95,7 @@ answer_success(struct call *c, const struct event *ev, const void *response, siz
 	     m = json_next(m))
 		if (json_is_string(m))
 			add_field(&f, json_key(m), json_string_value(m));
-	if (c->request && !c->answered) {
-		c->answered = true;
-		call_unwait(c);
-		http_reply(c->request, &reply);
-	}
+	call_reply(c, &reply);
 	json_free(own);
 }
 
@@ -128,10 +124,6 @@ answer_failure(struct call *c, const struct event *ev)
 	const char *type = "function_failed", *message = ev->error_message ? ev->error_message : "";
 	char *text;
 
-	if (!c->request || c->answered) {
-		json_free(j);
-		return;
-	}
 	for (size_t i = 0; i < sizeof failures / sizeof failures[0]; i++)
 		if (failures[i].reason == ev->reason) {
 			reply.status = failures[i].status;
@@ -148,9 +140,7 @@ answer_failure(struct call *c, const struct event *ev)
 	json_free(j);
 	reply.body = text;
 	reply.len = text ? strlen(text) : 0;
-	c->answered = true;
-	call_unwait(c);
-	http_reply(c->request, &reply);
+	call_reply(c, &reply);
 	free(text);
 }
 
