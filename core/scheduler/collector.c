@@ -493,10 +493,16 @@ build_result(struct scheduler *s, struct sched_job *job, struct message *m)
 		sched_requeue(s->sched, job, scheduler_now(s) + NS_PER_S);
 		return;
 	}
-	end = calloc(1, sizeof *end);
-	if (!end || !known || function_version_copy(&v, known)) {
-		free(end);
+	if (!known) { /* the function was deleted: nobody waits for the outcome */
+		scheduler_settled(s, &m->session, &job->lease);
+		forget(s, &job->entry->id);
+		scheduler_pump(s);
 		return;
+	}
+	end = calloc(1, sizeof *end);
+	if (!end || function_version_copy(&v, known)) {
+		free(end);
+		return; /* it comes again */
 	}
 	/* Only the outcome is the node's to say. */
 	v.state = m->version.state;

@@ -577,6 +577,29 @@ test_a_deleted_functions_events_end(void **state)
 	ends_as(&queued, EVENT_CANCELLED, REASON_CANCELLED, 0);
 }
 
+/* Its result is settled, so that its place is free for other builds. */
+static void
+test_a_build_that_outlives_its_function(void **state)
+{
+	char id[ID_TEXT_MAX], version[VERSION_ID_MAX];
+
+	(void)state;
+	make_function(0);
+	begin();
+	w.keep = true;
+	while (!w.held_count)
+		wait_for(is_ready, NULL);
+	assert_int_equal(w.held[0].kind, JOB_BUILD);
+	id_format(&function, id);
+	function_version_id(&function, 1, version);
+	assert_int_equal(DO(&w.f, store_doc_delete, STORE_FUNCTION, id), ERR_NONE);
+	assert_int_equal(DO(&w.f, store_doc_delete, STORE_VERSION, version), ERR_NONE);
+	scheduler_function_gone(w.s, &function);
+	w.held[0].done = true;
+	wait_for(holds_nothing, NULL);
+	assert_int_equal(w.settled, 1);
+}
+
 /* Also of those that somebody waits for, payloads take no more memory than there is for them. */
 static void
 test_payloads_that_memory_has_no_room_for(void **state)
@@ -720,6 +743,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_a_restart_adopts_what_runs_and_keeps_its_retries, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_lost_node_ends_or_repeats, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_deleted_functions_events_end, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_build_that_outlives_its_function, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_payloads_that_memory_has_no_room_for, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_build_that_was_recorded_by_half, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_superseded_version_goes, set_up, tear_down),
