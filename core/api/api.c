@@ -12,7 +12,7 @@
 #include "netio/loop.h"
 
 enum { PACKAGE_BODY_MAX = FUNCTION_PACKAGE_MAX_BYTES + FUNCTION_METADATA_MAX_BYTES + (64 << 10) };
-enum { LAYER_BODY_MAX = 768 << 20, IDLE_SECONDS = 60 };
+enum { IDLE_SECONDS = 60 };
 
 static const struct route routes[] = {
 	{ "GET", "/", AUTH_NONE, 0, cluster_discovery },
@@ -38,7 +38,7 @@ static const struct route routes[] = {
 	{ "DELETE", "/v1/tokens/{}", AUTH_TOKEN, 0, tokens_delete },
 	{ "POST", "/v1/node/register", AUTH_JOIN, SMALL_BODY_MAX, node_register },
 	{ "GET", "/v1/node/blobs/{}", AUTH_JOIN, 0, node_blob_get },
-	{ "PUT", "/v1/node/blobs/{}", AUTH_JOIN, LAYER_BODY_MAX, node_blob_put },
+	{ "PUT", "/v1/node/blobs/{}", AUTH_JOIN, FUNCTION_LAYER_MAX_BYTES, node_blob_put },
 };
 enum { ROUTE_COUNT = sizeof routes / sizeof routes[0] };
 

@@ -38,8 +38,6 @@
 
 enum { BUILD_PIDS = 256, BUILD_CPU_MILLIS = 2000, BUILD_TMP_MIB = 768 };
 #define BUILD_OUTPUT_MAX (64ull << 20)
-/* What may be unpacked, plus headers and padding. */
-#define LAYER_TAR_MAX ((uint64_t)FUNCTION_UNPACKED_MAX_BYTES + (128ull << 20))
 
 struct build_run {
 	struct driver_run base; /* first */
@@ -219,9 +217,9 @@ on_bytes(void *arg, const char *data, size_t len, uint64_t left)
 	if (b->error.cls != ERR_NONE)
 		return;
 	b->tar_bytes += len;
-	if (b->tar_bytes > LAYER_TAR_MAX) {
-		err_set(&e, ERR_FUNCTION, "function and dependencies are larger than %d MiB",
-			FUNCTION_UNPACKED_MAX_BYTES >> 20);
+	if (b->tar_bytes > FUNCTION_LAYER_MAX_BYTES) {
+		err_set(&e, ERR_FUNCTION, "what the build made is larger than %d MiB",
+			FUNCTION_LAYER_MAX_BYTES >> 20);
 		give_up(b, &e);
 	} else if (fd_write_all(b->file, data, len)) {
 		err_sys(&e, ERR_NODE, "write a layer");

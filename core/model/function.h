@@ -26,6 +26,8 @@ enum {
 	FUNCTION_OUTPUT_BYTES = 1 << 20,
 	FUNCTION_PACKAGE_MAX_BYTES = 64 << 20,
 	FUNCTION_UNPACKED_MAX_BYTES = 512 << 20,
+	/* The tar of a version's layer: that, what is compiled from it, headers and padding. */
+	FUNCTION_LAYER_MAX_BYTES = 768 << 20,
 	FUNCTION_PACKAGE_ENTRIES_MAX = 20000,
 	FUNCTION_METADATA_MAX_BYTES = 256 << 10,
 	FUNCTION_QUEUE_MAX = 100000, /* queued events of one function */

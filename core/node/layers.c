@@ -29,7 +29,6 @@
 #include "netio/loop.h"
 
 /* A layer's tar: what may be unpacked, plus headers of 1 KiB and padding for each entry. */
-static const uint64_t TAR_MAX_BYTES = FUNCTION_UNPACKED_MAX_BYTES + (256ull << 20);
 #define PRIVATE_PREFIX "00000000000000000000000000000000"
 static const uint64_t UNPACK_MAX_NS = 180 * NS_PER_S, REMOVE_MAX_NS = 600 * NS_PER_S;
 
@@ -550,7 +549,7 @@ fetch_start(struct layers *s, const char *digest, struct err *e)
 	TAILQ_INIT(&f->waits);
 	LIST_INSERT_HEAD(&s->fetches, f, link);
 	snprintf(f->digest, sizeof f->digest, "%.64s", digest);
-	f->blob = blob_get(s->c.blobs, digest, TAR_MAX_BYTES, on_blob, f, e);
+	f->blob = blob_get(s->c.blobs, digest, FUNCTION_LAYER_MAX_BYTES, on_blob, f, e);
 	if (!f->blob) {
 		LIST_REMOVE(f, link);
 		fetch_free(f);
