@@ -93,6 +93,8 @@ const char *http_method(const struct http_request *r);
  * answered 400 before begin; so are malformed header fields and doubtful lengths. */
 const char *http_path(const struct http_request *r);
 const char *http_query(const struct http_request *r, const char *name); /* decoded, or NULL */
+/* The first parameter of the query that is none of names ("a|b"), or NULL. */
+const char *http_query_other(const struct http_request *r, const char *names);
 const char *http_header(const struct http_request *r, const char *name); /* the first, or NULL */
 /* The body: contiguous bytes (a spooled one is mapped).  Valid until gone or taken.  NULL
  * with *len 0 when it cannot be mapped; never NULL for an empty one. */

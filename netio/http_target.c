@@ -137,3 +137,12 @@ http_query(const struct http_request *r, const char *name)
 			return r->target.params[i].value;
 	return NULL;
 }
+
+const char *
+http_query_other(const struct http_request *r, const char *names)
+{
+	for (unsigned i = 0; i < r->target.count; i++)
+		if (!str_is_word(names, r->target.params[i].name))
+			return r->target.params[i].name;
+	return NULL;
+}

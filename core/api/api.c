@@ -15,30 +15,31 @@ enum { PACKAGE_BODY_MAX = FUNCTION_PACKAGE_MAX_BYTES + FUNCTION_METADATA_MAX_BYT
 enum { IDLE_SECONDS = 60 };
 
 static const struct route routes[] = {
-	{ "GET", "/", AUTH_NONE, 0, cluster_discovery },
-	{ "GET", "/healthz", AUTH_NONE, 0, cluster_health },
-	{ "GET", "/readyz", AUTH_NONE, 0, cluster_ready },
-	{ "POST", "/v1/functions", AUTH_TOKEN, PACKAGE_BODY_MAX, functions_create },
-	{ "GET", "/v1/functions", AUTH_TOKEN, 0, functions_list },
-	{ "GET", "/v1/functions/{}", AUTH_TOKEN, 0, functions_show },
-	{ "PATCH", "/v1/functions/{}", AUTH_TOKEN, PACKAGE_BODY_MAX, functions_update },
-	{ "DELETE", "/v1/functions/{}", AUTH_TOKEN, 0, functions_delete },
-	{ "POST", "/v1/functions/{}", AUTH_TOKEN, -1, invoke },
-	{ "GET", "/v1/functions/{}/build", AUTH_TOKEN, 0, functions_build },
-	{ "GET", "/v1/events", AUTH_TOKEN, 0, events_list },
-	{ "GET", "/v1/events/{}", AUTH_TOKEN, 0, events_show },
-	{ "GET", "/v1/events/{}/response", AUTH_TOKEN, 0, events_response },
-	{ "GET", "/v1/events/{}/logs", AUTH_TOKEN, 0, events_logs },
-	{ "GET", "/v1/events/{}/payload", AUTH_TOKEN, 0, events_payload },
-	{ "GET", "/v1/cluster", AUTH_TOKEN, 0, cluster_status },
-	{ "GET", "/v1/nodes", AUTH_TOKEN, 0, cluster_nodes },
-	{ "GET", "/v1/runtimes", AUTH_TOKEN, 0, cluster_runtimes },
-	{ "POST", "/v1/tokens", AUTH_TOKEN, SMALL_BODY_MAX, tokens_create },
-	{ "GET", "/v1/tokens", AUTH_TOKEN, 0, tokens_list },
-	{ "DELETE", "/v1/tokens/{}", AUTH_TOKEN, 0, tokens_delete },
-	{ "POST", "/v1/node/register", AUTH_JOIN, SMALL_BODY_MAX, node_register },
-	{ "GET", "/v1/node/blobs/{}", AUTH_JOIN, 0, node_blob_get },
-	{ "PUT", "/v1/node/blobs/{}", AUTH_JOIN, FUNCTION_LAYER_MAX_BYTES, node_blob_put },
+	{ "GET", "/", AUTH_NONE, 0, NULL, cluster_discovery },
+	{ "GET", "/healthz", AUTH_NONE, 0, NULL, cluster_health },
+	{ "GET", "/readyz", AUTH_NONE, 0, NULL, cluster_ready },
+	{ "POST", "/v1/functions", AUTH_TOKEN, PACKAGE_BODY_MAX, "", functions_create },
+	{ "GET", "/v1/functions", AUTH_TOKEN, 0, "limit|cursor", functions_list },
+	{ "GET", "/v1/functions/{}", AUTH_TOKEN, 0, "", functions_show },
+	{ "PATCH", "/v1/functions/{}", AUTH_TOKEN, PACKAGE_BODY_MAX, "", functions_update },
+	{ "DELETE", "/v1/functions/{}", AUTH_TOKEN, 0, "", functions_delete },
+	{ "POST", "/v1/functions/{}", AUTH_TOKEN, -1, NULL, invoke },
+	{ "GET", "/v1/functions/{}/build", AUTH_TOKEN, 0, "", functions_build },
+	{ "GET", "/v1/events", AUTH_TOKEN, 0,
+	  "function|state|source|since|q|limit|cursor", events_list },
+	{ "GET", "/v1/events/{}", AUTH_TOKEN, 0, "", events_show },
+	{ "GET", "/v1/events/{}/response", AUTH_TOKEN, 0, "wait", events_response },
+	{ "GET", "/v1/events/{}/logs", AUTH_TOKEN, 0, "", events_logs },
+	{ "GET", "/v1/events/{}/payload", AUTH_TOKEN, 0, "", events_payload },
+	{ "GET", "/v1/cluster", AUTH_TOKEN, 0, "", cluster_status },
+	{ "GET", "/v1/nodes", AUTH_TOKEN, 0, "", cluster_nodes },
+	{ "GET", "/v1/runtimes", AUTH_TOKEN, 0, "", cluster_runtimes },
+	{ "POST", "/v1/tokens", AUTH_TOKEN, SMALL_BODY_MAX, "", tokens_create },
+	{ "GET", "/v1/tokens", AUTH_TOKEN, 0, "limit|cursor", tokens_list },
+	{ "DELETE", "/v1/tokens/{}", AUTH_TOKEN, 0, "", tokens_delete },
+	{ "POST", "/v1/node/register", AUTH_JOIN, SMALL_BODY_MAX, "", node_register },
+	{ "GET", "/v1/node/blobs/{}", AUTH_JOIN, 0, "", node_blob_get },
+	{ "PUT", "/v1/node/blobs/{}", AUTH_JOIN, FUNCTION_LAYER_MAX_BYTES, "", node_blob_put },
 };
 enum { ROUTE_COUNT = sizeof routes / sizeof routes[0] };
 
@@ -110,6 +111,7 @@ on_begin(void *arg, struct http_request *r)
 	struct api *a = arg;
 	char param[PARAM_MAX], allow[64], detail[256], hex[SHA256_HEX_MAX];
 	const struct route *route = find_route(http_method(r), http_path(r), param, allow);
+	const char *other;
 	struct http_field allowed[] = { { "Allow", allow }, { NULL, NULL } };
 	struct call *c;
 
@@ -134,6 +136,12 @@ on_begin(void *arg, struct http_request *r)
 	if (route->auth == AUTH_TOKEN && auth_token(r, hex)) {
 		request_problem(r, 401, "unauthorized",
 				"no token: send X-Auth-Token or Authorization: Bearer", challenge);
+		return 0;
+	}
+	if (route->query && (other = http_query_other(r, route->query))) {
+		snprintf(detail, sizeof detail, "the query's '%.60s' is not known here%s%s", other,
+			 *route->query ? ", only " : "", route->query);
+		request_problem(r, 400, "invalid_request", detail, NULL);
 		return 0;
 	}
 	c = call_new(a, r, route, param);

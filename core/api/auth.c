@@ -335,9 +335,13 @@ on_tokens(void *arg, const struct store_answer *a, const struct err *e)
 void
 tokens_list(struct call *c)
 {
+	unsigned limit = STORE_LIST_MAX;
+	const char *cursor;
+
+	if (call_limit(c, &limit) || call_cursor(c, &cursor))
+		return;
 	call_hold(c);
-	store_doc_list(c->api->config.store, STORE_TOKEN, NULL, NULL, http_query(c->request, "cursor"),
-		       STORE_LIST_MAX, on_tokens, c);
+	store_doc_list(c->api->config.store, STORE_TOKEN, NULL, NULL, cursor, limit, on_tokens, c);
 }
 
 static void

@@ -106,6 +106,33 @@ call_reply(struct call *c, const struct http_reply *reply)
 	http_reply(c->request, reply);
 }
 
+int
+call_limit(struct call *c, unsigned *limit)
+{
+	const char *text = http_query(c->request, "limit");
+	int64_t number = *limit;
+
+	if (text && str_int(text, 1, STORE_LIST_MAX, &number)) {
+		call_problem(c, 400, "invalid_request", "limit: 1 to %d", STORE_LIST_MAX);
+		return -1;
+	}
+	*limit = (unsigned)number;
+	return 0;
+}
+
+int
+call_cursor(struct call *c, const char **id)
+{
+	struct id parsed;
+
+	*id = http_query(c->request, "cursor");
+	if (*id && id_parse(*id, &parsed)) {
+		call_problem(c, 400, "invalid_request", "cursor: '%.60s' is not one that a list gave", *id);
+		return -1;
+	}
+	return 0;
+}
+
 void
 call_json_fields(struct call *c, int status, struct json *j, const struct http_field *fields)
 {

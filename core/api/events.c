@@ -62,9 +62,9 @@ static int
 read_filter(struct call *c, struct store_event_filter *f)
 {
 	const char *state = http_query(c->request, "state"), *source = http_query(c->request, "source");
-	const char *since = http_query(c->request, "since"), *limit = http_query(c->request, "limit");
-	int64_t number = LIST_DEFAULT;
+	const char *since = http_query(c->request, "since");
 
+	f->limit = LIST_DEFAULT;
 	f->state = f->source = -1;
 	if (state && (f->state = event_state_parse(state)) < 0) {
 		call_problem(c, 400, "invalid_request", "state: '%.60s' is not a state", state);
@@ -79,11 +79,8 @@ read_filter(struct call *c, struct store_event_filter *f)
 			     since);
 		return -1;
 	}
-	if (limit && str_int(limit, 1, STORE_LIST_MAX, &number)) {
-		call_problem(c, 400, "invalid_request", "limit: 1 to %d", STORE_LIST_MAX);
+	if (call_limit(c, &f->limit))
 		return -1;
-	}
-	f->limit = (unsigned)number;
 	f->project = c->project;
 	f->query = http_query(c->request, "q");
 	f->cursor = http_query(c->request, "cursor");

@@ -187,9 +187,13 @@ on_list(void *arg, const struct store_answer *a, const struct err *e)
 void
 functions_list(struct call *c)
 {
+	unsigned limit = STORE_LIST_MAX;
+	const char *cursor;
+
+	if (call_limit(c, &limit) || call_cursor(c, &cursor))
+		return;
 	call_hold(c);
-	store_doc_list(c->api->config.store, STORE_FUNCTION, c->project, NULL,
-		       http_query(c->request, "cursor"), STORE_LIST_MAX, on_list, c);
+	store_doc_list(c->api->config.store, STORE_FUNCTION, c->project, NULL, cursor, limit, on_list, c);
 }
 
 static void

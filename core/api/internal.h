@@ -40,6 +40,7 @@ struct route {
 	const char *method, *pattern; /* "{}" stands for one segment */
 	enum route_auth auth;
 	int64_t body_max; /* -1: the payload's maximum */
+	const char *query; /* the parameters that it takes ("a|b"); NULL: any, which it ignores */
 	void (*handle)(struct call *c);
 };
 
@@ -103,6 +104,10 @@ void call_release(struct call *c);
 void call_gone(struct call *c);
 void call_wait(struct call *c, const struct id *event);
 void call_unwait(struct call *c);
+
+/* Which page of a list is asked for: *limit has the default.  -1: c is answered 400. */
+int call_limit(struct call *c, unsigned *limit);
+int call_cursor(struct call *c, const char **id); /* an id, or NULL: from the start */
 
 /* The first answer counts; a later one, or one to a request that is gone, goes nowhere. */
 void call_reply(struct call *c, const struct http_reply *reply);

@@ -221,3 +221,14 @@ str_starts(const char *s, const char *prefix)
 {
 	return !strncmp(s, prefix, strlen(prefix));
 }
+
+bool
+str_is_word(const char *words, const char *text)
+{
+	size_t len = strlen(text);
+
+	for (const char *p = words; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL)
+		if (strcspn(p, "|") == len && !strncmp(p, text, len))
+			return true;
+	return false;
+}

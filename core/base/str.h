@@ -44,5 +44,7 @@ int str_unhex(const char *text, void *out, size_t len);
 void str_base64(const void *data, size_t len, char *out);
 
 bool str_starts(const char *s, const char *prefix);
+/* Whether text is one of words ("a|b|c"). */
+bool str_is_word(const char *words, const char *text);
 
 #endif

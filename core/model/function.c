@@ -92,17 +92,6 @@ find_field(const char *name)
 	return NULL;
 }
 
-static bool
-is_word(const char *words, const char *text)
-{
-	size_t len = strlen(text);
-
-	for (const char *p = words; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL)
-		if (strcspn(p, "|") == len && !strncmp(p, text, len))
-			return true;
-	return false;
-}
-
 static int
 check_text(const struct field *f, const struct json *value, struct err *e)
 {
@@ -115,7 +104,7 @@ check_text(const struct field *f, const struct json *value, struct err *e)
 	if (len < f->min || len > f->max)
 		return err_set(e, ERR_INPUT, "field '%s': %zu bytes, %.15g to %.15g are allowed", f->name, len,
 			       f->min, f->max);
-	if (f->words && !is_word(f->words, text))
+	if (f->words && !str_is_word(f->words, text))
 		return err_set(e, ERR_INPUT, "field '%s': '%.60s' is not one of %s", f->name, text, f->words);
 	/* Names of files on nodes are made of both. */
 	if (!strcmp(f->name, "runtime"))

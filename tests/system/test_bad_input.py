@@ -257,6 +257,24 @@ def test_unknown_functions_and_events(platform, ref):
         assert r.headers["Content-Type"].startswith("application/problem+json")
 
 
+@pytest.mark.parametrize("query", ["limit=0", "limit=x", "cursor=garbage", "state=queued", "lmit=3"])
+def test_lists_know_their_parameters(platform, query):
+    """A mistyped one would be answered with everything."""
+    for path in "/v1/functions", "/v1/tokens":
+        detail = platform.problem(platform.http("GET", f"{path}?{query}"), 400, "invalid_request")
+        assert query.partition("=")[0] in detail
+    detail = platform.problem(platform.http("GET", "/v1/events?functions=x"), 400, "invalid_request")
+    assert "'functions'" in detail and "function|state" in detail
+    platform.problem(platform.http("GET", "/v1/cluster?x"), 400, "invalid_request")
+    assert len(platform.get("/v1/tokens?limit=1")["items"]) == 1
+
+
+def test_a_webhook_may_carry_any_query(platform, echo):
+    r = platform.http("POST", f"/v1/functions/{echo}?utm_source=x&limit=y", json={"a": 1})
+    assert r.status_code in (200, 202)
+    assert platform.http("GET", "/healthz?probe=1").status_code == 200
+
+
 @pytest.mark.parametrize("query", ["state=nope", "source=nope", "since=yesterday", "limit=0",
                                    "limit=-1", "limit=1e9", "limit=x", "cursor=garbage",
                                    "q=%ff%00"])
