@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/clock.h"
@@ -48,7 +49,8 @@ run_io_open(struct run_io *io, int stdio[3], struct err *e)
 		io->pumps[i].from = fds[0];
 		io->pumps[i].to = stdio[i + 1];
 		io->ends[i] = stdio[i + 1] = fds[1];
-		if (fd_set_nonblocking(fds[0]))
+		/* Programs that log to /dev/stdout open it anew, with the sandbox's user's rights. */
+		if (fd_set_nonblocking(fds[0]) || fchmod(fds[1], 0622))
 			return err_sys(e, ERR_NODE, "set up a pipe");
 	}
 	return 0;

@@ -205,6 +205,12 @@ def test_rootfs_for_nobody(run, busybox):
     assert r.code == 125 and "0700" in r.err and str(busybox) in r.err and r.err.count("\n") == 1
 
 
+def test_stdout_by_its_name(run):
+    """Programs log to /dev/stdout; with --output-max it is a pipe of ours."""
+    r = run.sh("echo out >/dev/stdout; echo err >/dev/stderr", "--output-max", "1M")
+    assert (r.code, r.out, r.err) == (0, "out\n", "err\n")
+
+
 def test_output_max(run):
     r = run.sh("printf 12345; printf 67890 >&2", "--output-max", "10")
     assert (r.code, r.out, r.err) == (0, "12345", "67890")
