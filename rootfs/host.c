@@ -7,8 +7,9 @@
  * It has the boot's id in it, so nothing needs to be synced: what a crash may have left
  * half-written is made again.
  *
- * What is copied is chosen by name.  Of a directory, only regular files that everybody may
- * read, links as they are, and nothing that holds a private key.  All bounded.
+ * What is copied is chosen by name: nothing where operators keep credentials, such as
+ * pip.conf and npmrc, whoever may read it on the machine.  Of a directory, only regular files
+ * that everybody may read, links as they are, and nothing that holds a private key.  All bounded.
  */
 #include "rootfs/host.h"
 
@@ -29,7 +30,7 @@
 #include "core/base/fdio.h"
 
 enum {
-	FORMAT = 2, /* of the skeleton: raise when this file makes another one */
+	FORMAT = 3, /* of the skeleton: raise when this file makes another one */
 	DEPTH_MAX = 8,
 	ENTRIES_MAX = 20000,
 	FILE_BYTES_MAX = 16 << 20,
@@ -48,7 +49,7 @@ static const char *const sources[] = {
 	"localtime", "timezone", "mime.types", "services", "protocols", "rpc", "networks",
 	"gai.conf", "os-release", "debian_version", "lsb-release", "magic", "magic.mime",
 	"python3*", "perl", "java-*", "fonts", "terminfo", "OpenCL", "ImageMagick-*", "R",
-	"bash.bashrc", "nodejs", "npmrc",
+	"bash.bashrc", "nodejs",
 };
 
 static const struct {

@@ -137,6 +137,15 @@ def test_root_directory(run):
         assert "nodev" in options or point.startswith(("/dev", "/proc")), line
 
 
+def test_etc_has_no_credentials(run):
+    """Nor what is known to hold them: registries' tokens are in npmrc and pip.conf."""
+    r = run.sh("ls -A /etc; find /etc -type f | xargs grep -l 'PRIVATE KEY'")
+    names = set(r.out.split())
+    assert {"passwd", "ld.so.cache"} <= names
+    assert not names & {"shadow", "gshadow", "ssh", "npmrc", "pip.conf", "environment", "fstab"}
+    assert "/etc/" not in r.out
+
+
 def test_layers_are_read_only(run, busybox):
     """P07: what a run changes, the next does not see."""
     (busybox / "etc").mkdir()
