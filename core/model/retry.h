@@ -33,6 +33,9 @@ struct retry_decision retry_decide(enum event_type type, enum event_reason reaso
  */
 uint64_t retry_lost_delay_us(uint32_t lost);
 
+/* No delay is longer: a clock that was set back makes no event wait for more. */
+enum { RETRY_DELAY_MAX_US = 75000000 };
+
 /* The delay before attempt failures + 1, without jitter. */
 uint64_t retry_backoff_us(uint32_t failures);
 

@@ -251,14 +251,12 @@ on_requeued(void *arg, const struct store_answer *a, const struct err *e)
 		if (job)
 			job->held = false;
 	} else {
-		int64_t wait_us = end->event.not_before_us - clock_real_us();
-
 		if (!id_is_zero(&end->session))
 			scheduler_settled(s, &end->session, &end->lease);
 		if (job && a->changed) {
 			job->entry->failures = (uint16_t)end->event.failures;
 			sched_requeue(s->sched, job,
-				      wait_us > 0 ? scheduler_now(s) + (uint64_t)wait_us * NS_PER_US : 0);
+				      scheduler_not_before_ns(s, end->event.not_before_us));
 		} else if (job) {
 			forget(s, &end->id); /* it had ended */
 		}

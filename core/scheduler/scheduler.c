@@ -33,6 +33,18 @@ scheduler_span_us(int64_t from_us, int64_t to_us)
 	return to_us - from_us > UINT32_MAX ? UINT32_MAX : (uint32_t)(to_us - from_us);
 }
 
+uint64_t
+scheduler_not_before_ns(const struct scheduler *s, int64_t not_before_us)
+{
+	int64_t wait_us = not_before_us ? not_before_us - clock_real_us() : 0;
+
+	if (wait_us <= 0)
+		return 0;
+	if (wait_us > RETRY_DELAY_MAX_US)
+		wait_us = RETRY_DELAY_MAX_US;
+	return scheduler_now(s) + (uint64_t)wait_us * NS_PER_US;
+}
+
 struct step *
 step_new(struct scheduler *s, const struct lease *lease)
 {
@@ -145,8 +157,6 @@ void
 scheduler_queue(struct scheduler *s, const struct event *ev, struct work *w)
 {
 	const struct function_version *v = version_find(s, &ev->function_id, ev->function_version);
-	uint64_t now = scheduler_now(s);
-	int64_t wait_us = ev->not_before_us ? ev->not_before_us - clock_real_us() : 0;
 	struct sched_add add = {
 		.id = ev->id,
 		.function = ev->function_id,
@@ -156,7 +166,7 @@ scheduler_queue(struct scheduler *s, const struct event *ev, struct work *w)
 		.memory_mib = v ? v->memory_mib : 0,
 		.attempts = ev->attempts,
 		.failures = ev->failures,
-		.not_before_ns = wait_us > 0 ? now + (uint64_t)wait_us * NS_PER_US : 0,
+		.not_before_ns = scheduler_not_before_ns(s, ev->not_before_us),
 		.attachment = w,
 	};
 

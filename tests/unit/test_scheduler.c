@@ -627,6 +627,33 @@ test_payloads_that_memory_has_no_room_for(void **state)
 	assert_int_equal(w.answer[w.answer_count - 1].event.reason, REASON_NODE_LOST);
 }
 
+/* Recorded when the clock was a day ahead: it waits for no longer than any retry does. */
+static void
+test_a_clock_that_was_set_back(void **state)
+{
+	uint64_t until = clock_mono_ns() + 30 * NS_PER_S;
+	struct sched_entry *entry;
+	struct event ev = { .function_id = function };
+	struct result *r;
+	struct id event;
+
+	(void)state;
+	make_function(1);
+	event = make_event(TYPE_ASYNC, 0, false);
+	r = CALL(&w.f, store_event_get, &event, NULL);
+	assert_int_equal(event_copy(&ev, &r->event), 0);
+	result_clear(r);
+	ev.not_before_us = clock_real_us() + 86400 * US_PER_S;
+	assert_int_equal(DO(&w.f, store_event_requeue, &ev, bytes_of("")), ERR_NONE);
+	event_clear(&ev);
+	begin();
+	wait_for(is_ready, NULL);
+	entry = sched_entry(w.s->sched, &event);
+	assert_non_null(entry);
+	assert_true(entry->not_before_ns > 0);
+	assert_true(entry->not_before_ns < until + 60 * NS_PER_S);
+}
+
 /* A kill between the two writes that a build's outcome takes: the next start makes the second. */
 static void
 test_a_build_that_was_recorded_by_half(void **state)
@@ -745,6 +772,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_a_deleted_functions_events_end, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_build_that_outlives_its_function, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_payloads_that_memory_has_no_room_for, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_clock_that_was_set_back, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_build_that_was_recorded_by_half, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_superseded_version_goes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_deleted_functions_build_is_forgotten, set_up, tear_down),
