@@ -533,12 +533,11 @@ collector_result(void *arg, const struct mq_frame *frames, size_t n)
 	if (!s->ready)
 		return; /* it comes again */
 	if (message_decode(frames[0].data, frames[0].len, &m, &e)) {
-		s->dropped++;
-		log_warning("a message was dropped", "socket", "collect", "error", e.text, NULL);
+		scheduler_dropped(s, "collect", e.text);
 		return;
 	}
 	if (m.type != MSG_RESULT) {
-		s->dropped++;
+		scheduler_dropped(s, "collect", "not a result");
 		message_clear(&m);
 		return;
 	}

@@ -92,6 +92,8 @@ void scheduler_pump(struct scheduler *s);
 uint64_t scheduler_now(const struct scheduler *s);
 /* The rules' time for a real one, 0 when that is over. */
 uint64_t scheduler_not_before_ns(const struct scheduler *s, int64_t not_before_us);
+/* Counts a message that is none, and says so now and then. */
+void scheduler_dropped(struct scheduler *s, const char *socket, const char *why);
 /* Between two times of clocks that may differ or step: nought at least, and what fits. */
 uint32_t scheduler_span_us(int64_t from_us, int64_t to_us);
 void scheduler_lost(void *arg, struct sched_job *job, const char *why);

@@ -45,6 +45,19 @@ scheduler_not_before_ns(const struct scheduler *s, int64_t not_before_us)
 	return scheduler_now(s) + (uint64_t)wait_us * NS_PER_US;
 }
 
+/* Says so at each power of two: who sends garbage must not fill the disk with our log. */
+void
+scheduler_dropped(struct scheduler *s, const char *socket, const char *why)
+{
+	char count[24];
+
+	s->dropped++;
+	if (s->dropped & (s->dropped - 1))
+		return;
+	snprintf(count, sizeof count, "%llu", (unsigned long long)s->dropped);
+	log_warning("a message was dropped", "socket", socket, "error", why, "dropped", count, NULL);
+}
+
 struct step *
 step_new(struct scheduler *s, const struct lease *lease)
 {
@@ -238,8 +251,7 @@ on_event(void *arg, const struct mq_frame *frames, size_t n)
 	if (!s->sched)
 		return; /* the term is not taken yet: what was accepted is read from the store */
 	if (message_decode(frames[0].data, frames[0].len, &m, &e)) {
-		s->dropped++;
-		log_warning("a message was dropped", "socket", "events", "error", e.text, NULL);
+		scheduler_dropped(s, "events", e.text);
 		return;
 	}
 	if (m.type == MSG_EVENT) {
@@ -356,14 +368,12 @@ on_dispatch(void *arg, const struct mq_frame *frames, size_t n)
 	if (!s->sched)
 		return; /* a node of before our start: the next heartbeat comes in a second */
 	if (n != 2 || frames[0].len != sizeof session.b) {
-		s->dropped++;
-		log_warning("a message was dropped", "socket", "dispatch", "error", "not two frames", NULL);
+		scheduler_dropped(s, "dispatch", "not two frames");
 		return;
 	}
 	memcpy(session.b, frames[0].data, sizeof session.b);
 	if (message_decode(frames[1].data, frames[1].len, &m, &e)) {
-		s->dropped++;
-		log_warning("a message was dropped", "socket", "dispatch", "error", e.text, NULL);
+		scheduler_dropped(s, "dispatch", e.text);
 		return;
 	}
 	node = sched_node_by_session(s->sched, &session);
