@@ -13,18 +13,29 @@ bind_text(sqlite3_stmt *st, int param, const char *text)
 	return sqlite3_bind_text(st, param, text, -1, SQLITE_STATIC);
 }
 
+/* Of the request's document: its kind and id are bound. */
+static sqlite3_stmt *
+statement_by_id(struct db *db, enum statement which, const struct request *r, int *rc)
+{
+	sqlite3_stmt *st = db_statement(db, which, rc);
+
+	if (st) {
+		sqlite3_bind_int(st, 1, r->doc_kind);
+		bind_text(st, 2, r->id);
+	}
+	return st;
+}
+
 /* SQLite names the first constraint that it happens to check: so the id is asked for, that
  * two who make the same document learn it, and not that its name is taken. */
 static int
 explain_create(struct db *db, struct request *r)
 {
 	int rc;
-	sqlite3_stmt *st = db_statement(db, ST_DOC_REV, &rc);
+	sqlite3_stmt *st = statement_by_id(db, ST_DOC_REV, r, &rc);
 
 	if (!st)
 		return rc;
-	sqlite3_bind_int(st, 1, r->doc_kind);
-	bind_text(st, 2, r->id);
 	rc = sqlite3_step(st);
 	if (rc == SQLITE_ROW)
 		err_set(&r->done.err, ERR_CONFLICT, "%s exists already", r->id);
@@ -37,12 +48,10 @@ int
 doc_create(struct db *db, struct request *r)
 {
 	int rc;
-	sqlite3_stmt *st = db_statement(db, ST_DOC_CREATE, &rc);
+	sqlite3_stmt *st = statement_by_id(db, ST_DOC_CREATE, r, &rc);
 
 	if (!st)
 		return rc;
-	sqlite3_bind_int(st, 1, r->doc_kind);
-	bind_text(st, 2, r->id);
 	bind_text(st, 3, r->project);
 	bind_text(st, 4, r->name);
 	bind_text(st, 5, r->parent);
@@ -59,12 +68,10 @@ static int
 explain_update(struct db *db, struct request *r)
 {
 	int rc;
-	sqlite3_stmt *st = db_statement(db, ST_DOC_REV, &rc);
+	sqlite3_stmt *st = statement_by_id(db, ST_DOC_REV, r, &rc);
 
 	if (!st)
 		return rc;
-	sqlite3_bind_int(st, 1, r->doc_kind);
-	bind_text(st, 2, r->id);
 	rc = sqlite3_step(st);
 	if (rc == SQLITE_ROW)
 		err_set(&r->done.err, ERR_CONFLICT,
@@ -79,12 +86,10 @@ int
 doc_update(struct db *db, struct request *r)
 {
 	int rc;
-	sqlite3_stmt *st = db_statement(db, ST_DOC_UPDATE, &rc);
+	sqlite3_stmt *st = statement_by_id(db, ST_DOC_UPDATE, r, &rc);
 
 	if (!st)
 		return rc;
-	sqlite3_bind_int(st, 1, r->doc_kind);
-	bind_text(st, 2, r->id);
 	bind_text(st, 3, r->name);
 	bind_text(st, 4, r->json);
 	sqlite3_bind_int64(st, 5, (sqlite3_int64)r->rev);
@@ -106,12 +111,10 @@ int
 doc_delete(struct db *db, struct request *r)
 {
 	int rc;
-	sqlite3_stmt *st = db_statement(db, ST_DOC_DELETE, &rc);
+	sqlite3_stmt *st = statement_by_id(db, ST_DOC_DELETE, r, &rc);
 
 	if (!st)
 		return rc;
-	sqlite3_bind_int(st, 1, r->doc_kind);
-	bind_text(st, 2, r->id);
 	rc = sqlite3_step(st);
 	r->done.answer.changed = rc == SQLITE_DONE && sqlite3_changes(db->handle) > 0;
 	return db_end(st, rc);
@@ -169,12 +172,10 @@ int
 doc_get(struct db *db, struct request *r)
 {
 	int rc;
-	sqlite3_stmt *st = db_statement(db, ST_DOC_GET, &rc);
+	sqlite3_stmt *st = statement_by_id(db, ST_DOC_GET, r, &rc);
 
 	if (!st)
 		return rc;
-	sqlite3_bind_int(st, 1, r->doc_kind);
-	bind_text(st, 2, r->id);
 	return read_one(st, r, r->id);
 }
 
