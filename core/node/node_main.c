@@ -115,7 +115,7 @@ start_as_root(struct program *p, struct err *e)
 		return err_set(e, ERR_NODE, "must be started as root: it makes sandboxes");
 	if (chdir("/") || privileges_raise_files(e))
 		return e->cls ? -1 : err_sys(e, ERR_NODE, "chdir /");
-	if (open_state(p, e) || host_prepare(p->state_fd, e))
+	if (open_state(p, e))
 		return -1;
 	p->runtimes = runtimes_load(c->runtimes, e);
 	if (!p->runtimes)
