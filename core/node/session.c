@@ -185,6 +185,21 @@ read_answer(struct session *s, const struct json *j, struct err *e)
 	return 0;
 }
 
+/* In the words of its problem document, if it is one. */
+static int
+refused(const struct http_answer *a, struct err *e)
+{
+	struct json *problem = json_parse(a->body, a->len, NULL);
+	const char *detail = json_str(problem, "detail");
+
+	if (a->status == 401 || a->status == 403)
+		detail = "the join token is wrong";
+	err_set(e, ERR_AGAIN, "the control plane answered %d: %.200s", a->status,
+		detail ? detail : a->body);
+	json_free(problem);
+	return -1;
+}
+
 static int
 begin(struct session *s, const struct http_answer *a, struct err *e)
 {
@@ -192,9 +207,7 @@ begin(struct session *s, const struct http_answer *a, struct err *e)
 	int rc;
 
 	if (a->status != 200)
-		return err_set(e, ERR_AGAIN, "the control plane answered %d: %.200s", a->status,
-			       a->status == 401 || a->status == 403 ? "the join token is wrong"
-								    : a->body);
+		return refused(a, e);
 	j = json_parse(a->body, a->len, e);
 	rc = j ? read_answer(s, j, e) : -1;
 	json_free(j);
