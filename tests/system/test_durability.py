@@ -161,6 +161,9 @@ def test_kill_9_of_everything_but_up(new_platform):
     assert p.process.poll() is None
     wait_for(lambda: answers(p), 30, "readiness")
     check_all_ended_once(p, name, sender.accepted)
+    # The last kill may have been just now: a node that is only starting again leaves cgroups of
+    # the one before to the next start.
+    p.ended(p.send(name, {"n": 1}))
     p.end()
     check_database(p)
 
