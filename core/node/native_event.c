@@ -311,11 +311,14 @@ static void
 on_done(void *arg, const struct spawn_result *r)
 {
 	struct event_run *run = arg;
+	char id[ID_TEXT_MAX];
 
 	explain(run, r);
 	account(run, r);
+	id_format(&run->event.id, id);
 	if (run->event.reason == REASON_NODE_LOST)
-		log_warning("a sandbox was lost", "step", r->step, "reason", r->text, NULL);
+		log_warning("a sandbox was lost", "event", id, "step", r->step[0] ? r->step : NULL,
+			    "reason", r->text, NULL);
 	finish(run);
 }
 

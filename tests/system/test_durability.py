@@ -161,6 +161,8 @@ def test_kill_9_of_everything_but_up(new_platform):
     assert p.process.poll() is None
     wait_for(lambda: answers(p), 30, "readiness")
     check_all_ended_once(p, name, sender.accepted)
+    lost = [line for line in p.log().splitlines() if "a sandbox was lost" in line]
+    assert all(" event=" in line for line in lost), lost
     # The last kill may have been just now: a node that is only starting again leaves cgroups of
     # the one before to the next start.
     p.ended(p.send(name, {"n": 1}))
