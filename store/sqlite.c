@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "store/sqlite_impl.h"
@@ -32,6 +33,10 @@ enum {
 	/* Each may take a second, one after the other. */
 	FILTERS_MAX = 64,
 	SEARCHES_MAX = 16,
+	/* Bytes of the disk.  What is in the write-ahead log, a batch and a checkpoint's worth,
+	 * needs its place in the database once more. */
+	RESERVE_MIN = 16 << 20,
+	RESERVE_MAX = 64 << 20,
 };
 static const size_t waiting_bytes_max = (size_t)256 << 20;
 
@@ -153,6 +158,23 @@ is_too_much(const struct sqlite_store *s, const struct request *r)
 	       s->charged + r->charge > waiting_bytes_max / 4 * share;
 }
 
+/* Room is kept for what becomes of the events that were accepted: a disk that they filled to
+ * the last byte would take no outcome, and so get no room again. */
+static bool
+disk_is_low(const struct sqlite_store *s, const struct request *r)
+{
+	struct statvfs fs;
+	uint64_t reserve, left;
+
+	if (r->kind != REQ_EVENT_CREATE || event_state_ended(r->event->state) ||
+	    fstatvfs(s->dir_fd, &fs))
+		return false;
+	reserve = (uint64_t)fs.f_blocks * fs.f_frsize / 8;
+	reserve = reserve < RESERVE_MIN ? RESERVE_MIN : reserve > RESERVE_MAX ? RESERVE_MAX : reserve;
+	left = (uint64_t)fs.f_bavail * fs.f_frsize;
+	return left < reserve + s->charged + r->charge;
+}
+
 static bool
 is_one_too_many(const struct sqlite_store *s, const struct request *r)
 {
@@ -169,6 +191,10 @@ submit(struct request *r, store_fn fn, void *arg)
 	if (r->done.err.cls == ERR_NONE && is_too_much(s, r)) {
 		err_set(&r->done.err, ERR_AGAIN, "the store is busy: too much waits for it");
 		err_step(&r->done.err, "store_busy");
+	} else if (r->done.err.cls == ERR_NONE && disk_is_low(s, r)) {
+		err_set(&r->done.err, ERR_AGAIN,
+			"the disk is nearly full: the rest is for the events that it has");
+		err_step(&r->done.err, "store_unavailable");
 	} else if (r->done.err.cls == ERR_NONE && is_one_too_many(s, r)) {
 		err_set(&r->done.err, ERR_LIMIT,
 			"%u searches wait for their turn already: try again later",

@@ -6,7 +6,9 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -379,6 +381,62 @@ test_full_disk(void **state)
 	fixture_stop(f);
 }
 
+/* ---- A small disk ---- */
+
+static void
+settle_in_child(struct fixture *f, struct event *ev)
+{
+	struct outcome o = {.loop = f->loop};
+	struct store_bytes b = {.owned = calloc(1, 20000), .len = 20000, .fd = -1};
+	struct err e;
+
+	b.data = b.owned;
+	ev->state = EVENT_SUCCEEDED;
+	store_event_settle(f->store, ev, b, no_bytes, take_outcome, &o);
+	while (!o.done)
+		MUST(!loop_run(f->loop, &e));
+	MUST(o.err.cls == ERR_NONE);
+}
+
+static void
+child_on_a_small_disk(struct fixture *f)
+{
+	static struct event events[64];
+	size_t count = 0;
+	struct err e;
+
+	MUST(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+	MUST(!mount("none", f->path, "tmpfs", 0, "size=32m"));
+	f->dir_fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	f->loop = loop_new(&e);
+	f->store = store_open(f->spec, f->dir_fd, f->loop, &e);
+	MUST(f->store);
+	while (create_in_child(f, &events[count], 700000, &e) == ERR_NONE)
+		MUST(++count < 64);
+	MUST(count > 5 && e.cls == ERR_AGAIN && !strcmp(e.step, "store_unavailable") &&
+	     strstr(e.text, "nearly full"));
+	MUST(store_healthy(f->store));
+	for (size_t i = 0; i < count; i++)
+		settle_in_child(f, &events[i]);
+	store_close(f->store);
+	_exit(0);
+}
+
+/* What was accepted also ends there. */
+static void
+test_small_disk(void **state)
+{
+	struct fixture *f = *state;
+	pid_t pid = fork_child();
+
+	if (!pid) {
+		if (unshare(CLONE_NEWNS))
+			_exit(77);
+		child_on_a_small_disk(f);
+	}
+	assert_exits_0(pid);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int
@@ -389,6 +447,7 @@ main(void)
 		TEST(test_without_privileges),
 		TEST(test_kill_at_any_moment),
 		TEST(test_full_disk),
+		TEST(test_small_disk),
 	};
 
 	if (crypto_init(NULL))
