@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -125,6 +126,8 @@ step_session(struct child *c, unsigned index, struct err *e)
 	(void)c;
 	(void)index;
 	umask(022);
+	/* The caller may have it without random addresses, or with data that executes. */
+	personality(PER_LINUX);
 	/* No controlling terminal, no signals from one; the command makes a session again, so
 	 * that kill(0) of its does not reach init. */
 	setsid();

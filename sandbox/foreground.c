@@ -31,7 +31,7 @@ run_io_open(struct run_io *io, int stdio[3], struct err *e)
 	struct sigaction sa;
 	sigset_t set;
 
-	io->ends[0] = io->ends[1] = io->pumps[0].from = io->pumps[1].from = -1;
+	io->input = io->ends[0] = io->ends[1] = io->pumps[0].from = io->pumps[1].from = -1;
 	sigemptyset(&set);
 	for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
 		if (!sigaction(ours[i], NULL, &sa) && sa.sa_handler != SIG_IGN)
@@ -41,6 +41,13 @@ run_io_open(struct run_io *io, int stdio[3], struct err *e)
 	io->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (io->signals < 0)
 		return err_sys(e, ERR_NODE, "signalfd");
+	if (io->output_max != UINT64_MAX && (fcntl(stdio[0], F_GETFL) & O_ACCMODE) == O_RDWR) {
+		/* A terminal, to which the command could write past the limit. */
+		int fd = open("/proc/self/fd/0", O_RDONLY | O_NOCTTY | O_CLOEXEC);
+
+		if (fd >= 0)
+			io->input = stdio[0] = fd;
+	}
 	for (int i = 0; io->output_max != UINT64_MAX && i < 2; i++) {
 		int fds[2];
 
@@ -59,6 +66,7 @@ run_io_open(struct run_io *io, int stdio[3], struct err *e)
 void
 run_io_started(struct run_io *io)
 {
+	fd_close(&io->input);
 	fd_close(&io->ends[0]);
 	fd_close(&io->ends[1]);
 }

@@ -19,6 +19,7 @@ struct run_io {
 	uint64_t output_max;   /* bytes of both streams; UINT64_MAX: not counted */
 	uint64_t output_bytes; /* that were passed on */
 	int signals;           /* signalfd */
+	int input;             /* the command's, if it is not the caller's own; -1 */
 	int ends[2];           /* the command's, until it has them */
 	struct pump {
 		int from, to; /* from -1: at its end */
@@ -29,7 +30,8 @@ struct run_io {
 
 /*
  * Before the start.  Blocks SIGINT, SIGTERM, SIGHUP and SIGQUIT (those not ignored) for the
- * rest of the process's life, ignores SIGPIPE, and with a limit puts pipes into stdio.
+ * rest of the process's life, ignores SIGPIPE, and with a limit puts pipes into stdio, and a
+ * standard input that cannot be written.
  */
 int run_io_open(struct run_io *io, int stdio[3], struct err *e);
 /* The command has its ends. */

@@ -430,7 +430,12 @@ step_bind(struct child *c, unsigned index, struct err *e)
 	} else if (at < 0) {
 		return err_sys(e, ERR_INPUT, "bind target %s", target);
 	} else {
+		bool directory = is_directory(at);
+
 		close(at);
+		if (directory != is_directory(c->binds[index]))
+			return err_set(e, ERR_INPUT, "bind target %s is %s directory, its source is %s", target,
+				       directory ? "a" : "no", directory ? "none" : "one");
 	}
 	return attach(c, c->binds[index], target, true, e);
 }

@@ -205,6 +205,35 @@ def test_rootfs_for_nobody(run, busybox):
     assert r.code == 125 and "0700" in r.err and str(busybox) in r.err and r.err.count("\n") == 1
 
 
+def test_a_terminal_as_input_is_no_way_out(run):
+    """It can be written to, too: past the limit of the output."""
+    ours, theirs = os.openpty()
+    words = run.command(["--output-max", "10"], ["/bin/sh", "-c", "{ echo loud >&0; } 2>/dev/null; echo fine"])
+    p = subprocess.run(words, stdin=theirs, capture_output=True, text=True, env=run.environment())
+    os.close(theirs)
+    os.set_blocking(ours, False)
+    try:
+        seen = os.read(ours, 100)
+    except OSError:
+        seen = b""
+    os.close(ours)
+    assert (p.returncode, p.stdout, seen) == (0, "fine\n", b"")
+
+
+def test_the_callers_personality_stays_outside(run):
+    words = run.command([], ["/bin/cat", "/proc/self/personality"])
+    p = subprocess.run(["setarch", "-R", "-X", *words], capture_output=True, text=True,
+                       env=run.environment())
+    assert (p.returncode, p.stdout) == (0, "00000000\n")
+
+
+def test_a_bind_of_another_kind(run, tmp_path):
+    (tmp_path / "f").write_text("")
+    for source, target in (tmp_path / "f", "/tmp"), (tmp_path, "/etc/passwd"):
+        r = run("--bind", f"{source}:{target}", argv=["/bin/true"])
+        assert r.code == 125 and "directory" in r.err and target in r.err and r.err.count("\n") == 1
+
+
 def test_stdout_by_its_name(run):
     """Programs log to /dev/stdout; with --output-max it is a pipe of ours."""
     r = run.sh("echo out >/dev/stdout; echo err >/dev/stderr", "--output-max", "1M")
