@@ -275,7 +275,8 @@ def test_output_that_nobody_reads(run):
 
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it(run, sig):
-    p = run.start(argv=["/bin/sleep", "60"])
+    # What is started in the background of a script has SIGINT ignored, which `run` respects.
+    p = run.start(argv=["/bin/sleep", "60"], preexec_fn=lambda: signal.signal(sig, signal.SIG_DFL))
     wait_for(lambda: run.processes(), what="the command")
     p.send_signal(sig)
     r = run.finish(p, timeout=5)
