@@ -87,6 +87,14 @@ loopback_up(struct err *e)
 }
 
 int
+step_uplink(struct child *c, unsigned index, struct err *e)
+{
+	(void)index;
+	fd_close(&c->ready_w); /* its end is the uplink's */
+	return uplink_wait(c->ready_r, e);
+}
+
+int
 step_loopback(struct child *c, unsigned index, struct err *e)
 {
 	(void)c;

@@ -47,6 +47,8 @@ struct child {
 
 	/* Descriptors of the caller's and, as copies, of the child's. */
 	int status_r, status_w, go_r, go_w;
+	int ready_r, ready_w; /* from the uplink to init */
+	struct uplink uplink;
 	struct cgroup_place place;
 	int place_slow;
 	int layers[SANDBOX_LAYERS_MAX]; /* detached, then attached below the scratch tmpfs */
@@ -88,6 +90,7 @@ int devices_receive(struct child *c, struct err *e);
 
 int step_join(struct child *c, unsigned index, struct err *e);
 int step_identity(struct child *c, unsigned index, struct err *e);
+int step_uplink(struct child *c, unsigned index, struct err *e);
 int step_loopback(struct child *c, unsigned index, struct err *e);
 int step_hostname(struct child *c, unsigned index, struct err *e);
 int step_quotas(struct child *c, unsigned index, struct err *e);

@@ -72,6 +72,21 @@ step_network(struct child *c, unsigned index, struct err *e)
 	return 0;
 }
 
+static int
+step_egress(struct child *c, unsigned index, struct err *e)
+{
+	const struct uplink_spec spec = {
+		.policy = c->spec->egress,
+		.sandbox = c->pid,
+		.host_netns = c->spec->netns_home,
+		.uid = c->spec->uid_base,
+		.ready_w = c->ready_w,
+	};
+
+	(void)index;
+	return uplink_start(&c->uplink, &spec, e);
+}
+
 static long
 clone_child(struct child *c, uint64_t flags)
 {
@@ -129,7 +144,7 @@ step_clone(struct child *c, unsigned index, struct err *e)
 	int saved;
 
 	(void)index;
-	if (c->spec->network == SANDBOX_NET_NONE && c->spec->netns < 0)
+	if (c->spec->network != SANDBOX_NET_HOST && c->spec->netns < 0)
 		flags |= CLONE_NEWNET;
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before);
@@ -200,7 +215,7 @@ run_steps(struct child *c, struct err *e)
 		[STEP_LIMITS] = step_limits,     [STEP_TREES] = step_trees,
 		[STEP_DEVICES] = step_devices,   [STEP_PREMOUNT] = step_premount,
 		[STEP_NETWORK] = step_network,   [STEP_CLONE] = step_clone,
-		[STEP_MAPS] = step_maps,
+		[STEP_MAPS] = step_maps,         [STEP_EGRESS] = step_egress,
 	};
 
 	for (unsigned i = 0; i < c->plan.count; i++) {
@@ -225,6 +240,14 @@ make_pipes(struct child *c, struct err *e)
 		return err_sys(e, ERR_NODE, "make a socket");
 	c->go_r = go[0];
 	c->go_w = go[1];
+	if (c->spec->network == SANDBOX_NET_EGRESS) {
+		int ready[2];
+
+		if (pipe2(ready, O_CLOEXEC))
+			return err_sys(e, ERR_NODE, "make a pipe");
+		c->ready_r = ready[0];
+		c->ready_w = ready[1];
+	}
 	if (fd_set_nonblocking(c->status_r))
 		return err_sys(e, ERR_NODE, "set up a pipe");
 	return 0;
@@ -250,7 +273,8 @@ init_child(struct child *c, const struct sandbox_spec *spec)
 	c->rootless = spec->uid_base == 0;
 	c->status_r = c->status_w = c->go_r = c->go_w = c->place_slow = -1;
 	c->usr = c->dev = c->pidfd = c->scratch = c->root = c->tmp = c->shm = c->proc = c->sys_user = -1;
-	c->gate_r = c->gate_w = -1;
+	c->gate_r = c->gate_w = c->ready_r = c->ready_w = -1;
+	c->uplink.pidfd = c->uplink.end = -1;
 	c->place.into_fd = -1;
 	for (unsigned i = 0; i < SANDBOX_LAYERS_MAX; i++)
 		c->layers[i] = -1;
@@ -262,8 +286,8 @@ init_child(struct child *c, const struct sandbox_spec *spec)
 static void
 close_copies(struct child *c)
 {
-	int *const fds[] = { &c->status_w, &c->go_r, &c->place_slow, &c->usr, &c->dev,
-			     &c->scratch,  &c->root, &c->tmp,        &c->shm };
+	int *const fds[] = { &c->status_w, &c->go_r, &c->place_slow, &c->usr, &c->dev, &c->scratch,
+			     &c->root,     &c->tmp,  &c->shm,        &c->ready_r, &c->ready_w };
 
 	for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
 		fd_close(fds[i]);
@@ -283,6 +307,9 @@ undo(struct child *c)
 		while (waitid(P_PIDFD, (id_t)c->pidfd, &info, WEXITED) < 0 && errno == EINTR)
 			;
 	}
+	uplink_kill(&c->uplink);
+	while (!uplink_reap(&c->uplink))
+		poll(&(struct pollfd){ .fd = c->uplink.pidfd, .events = POLLIN }, 1, -1);
 	fd_close(&c->pidfd);
 	fd_close(&c->status_r);
 	fd_close(&c->go_w);
@@ -307,7 +334,7 @@ sandbox_start(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e
 	memset(sb, 0, sizeof *sb);
 	sb->start_ns = clock_mono_ns();
 	sb->state = SANDBOX_DONE; /* until it runs */
-	sb->pidfd = sb->status = sb->go = -1;
+	sb->pidfd = sb->status = sb->go = sb->uplink.pidfd = sb->uplink.end = -1;
 	init_child(&c, spec);
 	if (plan_make(&c.plan, spec, probe_has(PROBE_TMPFS_XATTR), e)) {
 		err_step(e, "plan");
@@ -338,6 +365,7 @@ sandbox_start(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e
 	sb->pidfd = c.pidfd;
 	sb->status = c.status_r;
 	sb->go = c.go_w;
+	sb->uplink = c.uplink;
 	sb->group = spec->group;
 	sb->deadline_ns = spec->deadline_ns;
 	memcpy(sb->outcome.step_us, c.step_us, sizeof c.step_us);

@@ -40,6 +40,7 @@
 
 #include "core/base/fdio.h"
 #include "sandbox/child.h"
+#include "sandbox/egress.h"
 #include "sandbox/tree.h"
 
 #define SAFE (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
@@ -221,6 +222,25 @@ prepare_targets(const struct child *c, struct err *e)
 	return 0;
 }
 
+/* Names are asked of the way out.  In the upper directory it covers what the image has there,
+ * be it a link. */
+static int
+make_resolver(const struct child *c, struct err *e)
+{
+	static const char text[] = "nameserver " EGRESS_RESOLVER "\n";
+	CLEAN_FD int fd = -1;
+	mode_t mode = 0755;
+
+	if (layers_have(c, "etc", &mode) < 0)
+		return err_set(e, ERR_INPUT, "/etc: is no directory");
+	if (mkdirat(c->scratch, "upper/etc", mode) && errno != EEXIST)
+		return err_sys(e, ERR_NODE, "make /etc");
+	fd = openat(c->scratch, "upper/etc/resolv.conf", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	if (fd < 0 || fd_write_all(fd, text, sizeof text - 1))
+		return err_sys(e, ERR_NODE, "make /etc/resolv.conf");
+	return 0;
+}
+
 /* ---- The root ---- */
 
 static int
@@ -279,6 +299,8 @@ build_root(struct child *c, struct err *e)
 	if (fchdir(c->scratch))
 		return err_sys(e, ERR_NODE, "enter the sandbox's tmpfs");
 	if (c->plan.root != ROOT_READONLY && prepare_targets(c, e))
+		return -1;
+	if (c->spec->network == SANDBOX_NET_EGRESS && make_resolver(c, e))
 		return -1;
 	if (attach_layers(c, lower, sizeof lower, e))
 		return -1;

@@ -20,6 +20,7 @@
 static const char *const names[] = {
 	[STEP_LIMITS] = "limits",     [STEP_TREES] = "trees",       [STEP_DEVICES] = "devices",
 	[STEP_PREMOUNT] = "premount", [STEP_NETWORK] = "network",   [STEP_CLONE] = "clone",
+	[STEP_EGRESS] = "egress",     [STEP_UPLINK] = "uplink",
 	[STEP_MAPS] = "maps",         [STEP_JOIN] = "join",         [STEP_IDENTITY] = "identity",
 	[STEP_SCRATCH] = "scratch",   [STEP_ROOT] = "root",         [STEP_USR] = "usr",
 	[STEP_TMP] = "tmp",           [STEP_BIND] = "bind",         [STEP_DEV] = "dev",
@@ -138,6 +139,8 @@ add_caller(struct plan *p, const struct sandbox_spec *spec)
 	/* While init mounts the root. */
 	if (!rootless && spec->devices < 0)
 		add(p, SIDE_CALLER, STEP_DEVICES, 0);
+	if (spec->network == SANDBOX_NET_EGRESS)
+		add(p, SIDE_CALLER, STEP_EGRESS, 0);
 }
 
 static void
@@ -146,7 +149,7 @@ add_init(struct plan *p, const struct sandbox_spec *spec)
 	if (spec->group)
 		add(p, SIDE_INIT, STEP_JOIN, 0);
 	/* These need no ids, so they fill the time in which the caller writes the maps. */
-	if (spec->network == SANDBOX_NET_NONE && spec->netns < 0)
+	if (spec->network != SANDBOX_NET_HOST && spec->netns < 0)
 		add(p, SIDE_INIT, STEP_LOOPBACK, 0);
 	add(p, SIDE_INIT, STEP_HOSTNAME, 0);
 	add(p, SIDE_INIT, STEP_IDENTITY, 0);
@@ -165,6 +168,8 @@ add_init(struct plan *p, const struct sandbox_spec *spec)
 	add(p, SIDE_INIT, STEP_MASK, 0);
 	add(p, SIDE_INIT, STEP_QUOTAS, 0);
 	add(p, SIDE_INIT, STEP_PIVOT, 0);
+	if (spec->network == SANDBOX_NET_EGRESS)
+		add(p, SIDE_INIT, STEP_UPLINK, 0);
 	add(p, SIDE_INIT, STEP_SESSION, 0);
 	add(p, SIDE_INIT, STEP_CAPS, 0);
 	add(p, SIDE_INIT, STEP_FILTER, 0);
@@ -178,6 +183,8 @@ plan_make(struct plan *p, const struct sandbox_spec *spec, bool user_xattr, stru
 	if (check(spec, e))
 		return -1;
 	p->root = user_xattr ? ROOT_OVERLAY : spec->uid_base ? ROOT_PREMOUNT : ROOT_READONLY;
+	if (p->root == ROOT_READONLY && spec->network == SANDBOX_NET_EGRESS)
+		return err_set(e, ERR_NODE, "network egress needs root here, or Linux 6.6");
 	add_caller(p, spec);
 	add_init(p, spec);
 	for (enum step s = STEP_STDIO; s <= STEP_EXEC; s++)
@@ -221,7 +228,7 @@ print_detail(const struct plan *p, const struct plan_step *s, const struct sandb
 	case STEP_TREES: print_trees(spec, out); break;
 	case STEP_CLONE:
 		fprintf(out, "user mount pid ipc uts cgroup%s",
-			spec->network == SANDBOX_NET_NONE ? " net" : "");
+			spec->network == SANDBOX_NET_HOST ? "" : " net");
 		break;
 	case STEP_MAPS:
 		if (spec->uid_base)
@@ -229,6 +236,9 @@ print_detail(const struct plan *p, const struct plan_step *s, const struct sandb
 				spec->uid_base + SANDBOX_IDS - 1);
 		else
 			fprintf(out, "%u is the caller", spec->uid);
+		break;
+	case STEP_EGRESS:
+		fprintf(out, "slirp4netns, exceptions: %u", spec->egress->allow_count);
 		break;
 	case STEP_SCRATCH:
 		if (spec->tmp_bytes)

@@ -23,6 +23,7 @@ enum step {
 	STEP_CLONE,    /* the process, in its namespaces */
 	STEP_MAPS,     /* its ids */
 	STEP_DEVICES,  /* a detached /dev */
+	STEP_EGRESS,   /* the process that is the sandbox's way out */
 	/* the sandbox's init */
 	STEP_JOIN,     /* into the cgroup; cgroup namespace */
 	STEP_LOOPBACK, /* lo up */
@@ -38,6 +39,7 @@ enum step {
 	STEP_MASK,     /* what of /proc is hidden or read-only */
 	STEP_QUOTAS,   /* no further namespaces; inotify bounded */
 	STEP_PIVOT,    /* the new root; the old one goes */
+	STEP_UPLINK,   /* waits for the way out */
 	STEP_SESSION,  /* session, keyring, resource limits, umask */
 	STEP_CAPS,     /* no capability can be gained any more */
 	STEP_FILTER,   /* system calls */

@@ -33,6 +33,7 @@
 #include "core/base/err.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/plan.h"
+#include "sandbox/uplink.h"
 
 struct cgroup;
 
@@ -46,6 +47,7 @@ enum {
 
 enum sandbox_network {
 	SANDBOX_NET_NONE, /* a network namespace of its own: a loopback, nothing else */
+	SANDBOX_NET_EGRESS, /* the same with a way out, see egress.h */
 	SANDBOX_NET_HOST, /* the caller's */
 };
 
@@ -82,6 +84,7 @@ struct sandbox_spec {
 	int channel;       /* becomes 3; -1: none */
 
 	enum sandbox_network network;
+	const struct egress_policy *egress; /* with SANDBOX_NET_EGRESS */
 	bool no_unix;   /* no unix sockets: what listens on an abstract name is out of reach */
 	int netns;      /* a namespace made ahead to be used, or -1: make one */
 	int netns_home; /* the caller's own, to return to; with netns only */
@@ -136,6 +139,7 @@ struct sandbox {
 	int pidfd;   /* -1 after init was reaped */
 	int status;  /* records from init; -1 after its end */
 	int go;      /* our word to init */
+	struct uplink uplink;
 	struct cgroup *group;
 	struct progress *progress; /* shared with the child; NULL after release */
 	bool watch_status; /* init's end may be held up (a CPU quota): its word wakes us */
@@ -160,7 +164,7 @@ int sandbox_prepare_caller(struct err *e);
  */
 int sandbox_start(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e);
 
-enum { SANDBOX_POLL_MAX = 4 };
+enum { SANDBOX_POLL_MAX = 5 };
 /* Fills p and gives the count; *until_ns: when to step at the latest (UINT64_MAX: never). */
 unsigned sandbox_events(const struct sandbox *sb, struct pollfd p[SANDBOX_POLL_MAX],
 			uint64_t *until_ns);

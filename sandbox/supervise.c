@@ -74,6 +74,8 @@ sandbox_events(const struct sandbox *sb, struct pollfd p[SANDBOX_POLL_MAX], uint
 			p[n++] = (struct pollfd){ .fd = fd, .events = oom_events };
 		if (sb->deadline_ns)
 			*until_ns = sb->deadline_ns;
+	} else if (sb->pidfd < 0 && sb->uplink.pidfd >= 0) {
+		p[n++] = (struct pollfd){ .fd = sb->uplink.pidfd, .events = POLLIN };
 	} else if (sb->pidfd < 0 && sb->group && (fd = cgroup_populated_fd(sb->group)) >= 0) {
 		p[n++] = (struct pollfd){ .fd = fd, .events = POLLPRI };
 	}
@@ -278,7 +280,8 @@ sandbox_step(struct sandbox *sb, uint64_t now_ns)
 		/* Its end is seen by the pidfd; the pipe would wake us for nothing. */
 		fd_close(&sb->status);
 		reap(sb);
-		if (sb->pidfd < 0)
+		uplink_kill(&sb->uplink);
+		if (sb->pidfd < 0 && uplink_reap(&sb->uplink))
 			step_gone(sb, now_ns);
 		else if (sb->kill_again_ns && now_ns >= sb->kill_again_ns)
 			kill_now(sb, now_ns);
@@ -291,6 +294,8 @@ sandbox_release(struct sandbox *sb)
 {
 	if (sb->state != SANDBOX_DONE)
 		kill_now(sb, clock_mono_ns());
+	uplink_kill(&sb->uplink);
+	fd_close(&sb->uplink.pidfd);
 	fd_close(&sb->pidfd);
 	fd_close(&sb->status);
 	fd_close(&sb->go);

@@ -170,6 +170,22 @@ caps_keep(uint64_t mask, struct err *e)
 	return verify_sets(&now, e) < 0 ? -1 : verify_bound(mask, e);
 }
 
+int
+caps_pass_on(uint64_t mask)
+{
+	struct cap_sets s;
+
+	if (get_sets(&s) < 0)
+		return -1;
+	s.inheritable |= mask;
+	if (set_sets(&s) < 0)
+		return -1;
+	for (unsigned long cap = 0; cap < 64; cap++)
+		if (mask >> cap & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0))
+			return -1;
+	return 0;
+}
+
 uint64_t
 caps_effective(void)
 {

@@ -35,6 +35,10 @@ int caps_keep(uint64_t mask, struct err *e);
 /* Makes the permitted set effective again, which a change of the effective uid empties. */
 int caps_raise(void);
 
+/* Those in mask, which the caller has, are had by a program that it executes, too, whoever its
+ * user is.  0, or -1 with errno. */
+int caps_pass_on(uint64_t mask);
+
 /* The effective set of the caller. */
 uint64_t caps_effective(void);
 

@@ -49,7 +49,8 @@ static const struct opt options[] = {
 	{ "timeout", 't', "TIME", "wall clock limit, such as 5s", 0, NULL },
 	{ "tmp-size", 0, "SIZE", "limit of what can be written: root, /tmp, /dev/shm", 0, NULL },
 	{ "output-max", 0, "SIZE", "limit of stdout and stderr together", 0, NULL },
-	{ "network", 0, "none|host", "no network, or the caller's", 0, "none" },
+	{ "network", 0, "none|egress|host", "no network, the Internet, or the caller's", 0, "none" },
+	{ "allow", 0, "NET[:PORTS]", "an address near that egress may reach", OPT_MANY, NULL },
 	{ "bind", 'b', "SRC:DST[:ro|rw]", "show SRC of the host at DST (default ro)", OPT_MANY, NULL },
 	{ "env", 'e', "K=V", "environment variable", OPT_MANY, NULL },
 	{ "workdir", 'w', "DIR", "working directory", 0, "/" },
@@ -66,6 +67,7 @@ struct run {
 	struct opt_values opts;
 	struct sandbox_spec spec;
 	struct cgroup_manager *manager;
+	struct egress_policy egress;
 	struct run_io io;
 	const char *report; /* file, "-" or NULL */
 	int report_fd;
@@ -167,9 +169,18 @@ read_network(struct run *r, struct err *e)
 	if (!strcmp(text, "host"))
 		r->spec.network = SANDBOX_NET_HOST;
 	else if (!strcmp(text, "egress"))
-		return err_set(e, ERR_INPUT, "--network: 'egress' is not supported by this version");
+		r->spec.network = SANDBOX_NET_EGRESS;
 	else if (strcmp(text, "none"))
-		return err_set(e, ERR_INPUT, "--network: '%.40s' is none of none, host", text);
+		return err_set(e, ERR_INPUT, "--network: '%.40s' is none of none, egress, host", text);
+	r->spec.egress = &r->egress;
+	for (size_t i = 0; (text = opt_nth(&r->opts, "allow", i)); i++) {
+		if (r->spec.network != SANDBOX_NET_EGRESS)
+			return err_set(e, ERR_INPUT, "--allow goes with --network egress");
+		if (i == EGRESS_ALLOW_MAX)
+			return err_set(e, ERR_INPUT, "--allow: more than %d", EGRESS_ALLOW_MAX);
+		if (egress_rule_parse(text, &r->egress.allow[r->egress.allow_count++], e))
+			return err_wrap(e, "--allow");
+	}
 	return 0;
 }
 

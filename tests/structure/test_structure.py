@@ -48,8 +48,8 @@ LIBRARIES = {
 # The system's own; whatever is neither this nor a library above needs a line here.
 SYSTEM = re.compile(
     r"(sys|linux|net|netinet|arpa|asm)/[\w/]+\.h|"
-    r"(ctype|dirent|elf|endian|err|errno|fcntl|fnmatch|ftw|getopt|glob|grp|inttypes|langinfo|libgen|limits|"
-    r"locale|math|netdb|poll|pthread|pwd|sched|semaphore|setjmp|signal|spawn|stdalign|stdarg|stdatomic|"
+    r"(ctype|dirent|elf|endian|err|errno|fcntl|fnmatch|ftw|getopt|glob|grp|ifaddrs|inttypes|langinfo|"
+    r"libgen|limits|locale|math|netdb|poll|pthread|pwd|sched|semaphore|setjmp|signal|spawn|stdalign|stdarg|stdatomic|"
     r"stdbool|stddef|stdint|stdio|stdio_ext|stdlib|string|strings|syslog|termios|time|unistd|utime|wchar|"
     r"wctype)\.h")
 BANNED = ("strcpy", "strcat", "stpncpy", "strncpy", "strncat", "sprintf", "vsprintf", "gets", "atoi",
