@@ -1,9 +1,11 @@
-# The filter is compiled while building: gen_seccomp prints it as C text, which
-# sandbox/seccomp.c includes.  Only this program needs libseccomp.
+# The filters are compiled while building: gen_seccomp prints them as C text, which
+# sandbox/seccomp.c includes.  Only this program and pratai-seccomp need libseccomp.
 
-$(B)/sandbox/gen_seccomp: $(B)/sandbox/gen_seccomp_main.o $(B)/sandbox/seccomp_rules.o
+seccomp_compiler := $(addprefix $(B)/sandbox/seccomp_,compile.o names.o policy.o rules.o run.o)
+
+$(B)/sandbox/gen_seccomp: $(B)/sandbox/gen_seccomp_main.o $(seccomp_compiler) $(base)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lseccomp
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lseccomp -lm
 
 $(B)/sandbox/seccomp_filter.inc: $(B)/sandbox/gen_seccomp
 	$(call say,GEN,$@)

@@ -264,7 +264,25 @@ static const struct seccomp_rule network_rules[] = {
 	{NULL, NULL, 0, 0},
 };
 
+/*
+ * What strict does not have: privileges that are not there, IPC by number, locked memory,
+ * scheduling, what tells about the page cache, further filters, special files; and, so that
+ * they are not the end of a program that only asks whether they are there, io_uring and
+ * file handles.
+ */
+static const char *const strict_without[] = {
+	"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setgroups",
+	"setfsuid", "setfsgid", "capset", "shmget", "shmat", "shmdt", "shmctl", "semget", "semop",
+	"semtimedop", "semctl", "msgget", "msgsnd", "msgrcv", "msgctl", "mq_open", "mq_unlink",
+	"mq_timedsend", "mq_timedreceive", "mq_notify", "mq_getsetattr", "mlock", "mlock2",
+	"munlock", "mlockall", "munlockall", "pkey_mprotect", "pkey_alloc", "pkey_free",
+	"sched_setparam", "sched_setscheduler", "sched_setattr", "setpriority", "ioprio_get",
+	"ioprio_set", "mincore", "sync", "syncfs", "personality", "seccomp", "mknod", "mknodat",
+	"io_uring_setup", "io_uring_enter", "io_uring_register", "name_to_handle_at", NULL,
+};
+
 const struct seccomp_policy seccomp_policies[SECCOMP_VARIANTS] = {
-	{"default", allowed, refused, default_rules},
-	{"network", allowed, refused, network_rules},
+	{"default", allowed, refused, default_rules, NULL, false},
+	{"network", allowed, refused, network_rules, NULL, false},
+	{"strict", allowed, refused, default_rules, strict_without, true},
 };

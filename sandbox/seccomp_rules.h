@@ -8,6 +8,7 @@
 #ifndef PRATAI_SECCOMP_RULES_H
 #define PRATAI_SECCOMP_RULES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -53,11 +54,16 @@ struct seccomp_policy {
 	const struct seccomp_call *allowed; /* end with a NULL name */
 	const struct seccomp_call *refused; /* EPERM */
 	const struct seccomp_rule *rules;
+	const char *const *without; /* NULL, or names whose calls get ENOSYS whatever the lists say */
+	bool deadly;                /* an EPERM is instead the end of the process */
 };
 
-/* "default" and "network", for a build, which uses the host's network: it adds NETLINK_ROUTE,
- * takes AF_UNIX away but for pairs, and is otherwise the same. */
-enum { SECCOMP_VARIANTS = 2 };
+/*
+ * "default"; "network", for a build, which uses the host's network: it adds NETLINK_ROUTE,
+ * takes AF_UNIX away but for pairs, and is otherwise the same; "strict": the default less
+ * what ordinary programs can do without, and refused calls end the process.
+ */
+enum { SECCOMP_VARIANTS = 3 };
 extern const struct seccomp_policy seccomp_policies[SECCOMP_VARIANTS];
 
 #endif

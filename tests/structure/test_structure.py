@@ -41,7 +41,7 @@ LIBRARIES = {
     r"curl/.*": ["netio/http_client.c"],
     r"microhttpd\.h": ["netio/http_private.h"],
     r"sqlite3\.h": ["store/sqlite_impl.h"],
-    r"seccomp\.h": ["sandbox/gen_seccomp_main.c"],
+    r"seccomp\.h": ["sandbox/seccomp_names.c"],
     r"archive(_entry)?\.h": ["rootfs/unpack.c", "core/client/zip.c"],
     r"sys/capability\.h": [],
 }
