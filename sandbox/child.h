@@ -15,17 +15,6 @@
 #include "sandbox/plan.h"
 #include "sandbox/sandbox.h"
 
-/*
- * What the command's process leaves just before exec, in a page that it shares with init
- * and the caller: nobody is woken for it.  Both processes run our code until then, and
- * nothing but a report depends on it.
- */
-struct progress {
-	uint64_t running_ns; /* 0: not yet */
-	uint64_t steps_done;
-	uint32_t step_us[STEP_COUNT];
-};
-
 /* From init (or, until exec, the command's process) to the caller, one write each. */
 enum record_kind { RECORD_FAILED = 1, RECORD_ENDED };
 
@@ -36,6 +25,21 @@ struct record {
 	struct err error;     /* FAILED */
 };
 _Static_assert(sizeof(struct record) <= 4096, "below PIPE_BUF: written whole");
+
+/*
+ * What the command's process leaves just before exec, in a page that it shares with init
+ * and the caller: nobody is woken for it.  Both processes run our code until then, and
+ * nothing but a report depends on it.
+ */
+struct progress {
+	uint64_t running_ns; /* 0: not yet */
+	uint64_t steps_done;
+	uint32_t step_us[STEP_COUNT];
+	int32_t listener; /* of a watched filter: its descriptor plus 1, -1 when there is none */
+	uint32_t listener_sent;
+	/* Why exec failed, where the command's filter may not let it write or even exit. */
+	struct record failed;
+};
 
 struct child {
 	const struct sandbox_spec *spec;

@@ -10,19 +10,25 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/base/clock.h"
 #include "core/base/fdio.h"
 #include "core/base/caps.h"
 #include "sandbox/child.h"
+#include "sandbox/filter.h"
+#include "sandbox/seccomp.h"
 #include "sandbox/tree.h"
 
-/* Where the pipes are from STEP_STDIO on; both are closed by exec. */
-enum { STATUS_FD = 4, GATE_FD = 5 };
+/* Where the pipes are from STEP_STDIO on, and the socket if a listener is to be sent; all are
+ * closed by exec. */
+enum { STATUS_FD = 4, GATE_FD = 5, GO_FD = 6 };
 
 int
 step_stdio(struct child *c, unsigned index, struct err *e)
@@ -39,13 +45,16 @@ step_stdio(struct child *c, unsigned index, struct err *e)
 		if (given >= 0 && (from[i] = fcntl(given, F_DUPFD_CLOEXEC, 16)) < 0)
 			return err_sys(e, ERR_INPUT, "descriptor %d for the command", given);
 	}
+	if (c->spec->watched && (c->go_r = fcntl(c->go_r, F_DUPFD_CLOEXEC, 16)) < 0)
+		return err_sys(e, ERR_NODE, "keep the socket");
 	for (int i = 0; i < 4; i++)
 		if (from[i] >= 0 && dup2(from[i], i) < 0)
 			return err_sys(e, ERR_NODE, "place descriptor %d", i);
 	if (from[3] < 0)
 		close(3);
 	if (dup3(c->status_w, STATUS_FD, O_CLOEXEC) < 0 || dup3(c->gate_r, GATE_FD, O_CLOEXEC) < 0 ||
-	    close_range(GATE_FD + 1, ~0u, 0))
+	    (c->spec->watched && dup3(c->go_r, GO_FD, O_CLOEXEC) < 0) ||
+	    close_range(c->spec->watched ? GO_FD + 1 : GATE_FD + 1, ~0u, 0))
 		return err_sys(e, ERR_NODE, "close descriptors");
 	c->status_w = STATUS_FD;
 	c->gate_r = GATE_FD;
@@ -131,12 +140,12 @@ try_exec(const struct sandbox_spec *spec, char *tried, size_t size)
 }
 
 static enum sandbox_reason
-explain(const char *tried, int errnum, struct err *e)
+explain(const char *tried, int errnum, bool may_look, struct err *e)
 {
 	errno = errnum;
 	switch (errnum) {
 	case ENOENT:
-		if (strchr(tried, '/') && !access(tried, F_OK)) {
+		if (may_look && strchr(tried, '/') && !access(tried, F_OK)) {
 			err_set(e, ERR_INPUT, "%s: its interpreter is not in the sandbox", tried);
 			return SANDBOX_NOT_EXECUTABLE;
 		}
@@ -158,10 +167,69 @@ explain(const char *tried, int errnum, struct err *e)
 	}
 }
 
+/*
+ * A filter that asks cannot be asked about the call that hands its listener over: whoever
+ * would answer does not have it yet.  So a second process, which shares our descriptors and
+ * has no such filter, sends it, and is gone before the command runs.  It sees the number in
+ * the page that both share, as we see there that it is done, without a system call.
+ */
+static _Noreturn void
+send_listener(struct child *c, pid_t command)
+{
+	static const struct timespec moment = { .tv_nsec = 20000 };
+	int32_t listener;
+	struct err e;
+
+	while (!(listener = __atomic_load_n(&c->progress->listener, __ATOMIC_ACQUIRE)))
+		nanosleep(&moment, NULL);
+	if (listener > 0 && fd_send(GO_FD, listener - 1)) {
+		err_sys(&e, ERR_NODE, "send the listener");
+		err_step(&e, step_name(STEP_FILTER));
+		child_report_failure(c, SANDBOX_SETUP_FAILED, &e);
+		kill(command, SIGKILL);
+	}
+	__atomic_store_n(&c->progress->listener_sent, 1, __ATOMIC_RELEASE);
+	_exit(0);
+}
+
+static int
+load_filter(struct child *c, struct err *e)
+{
+	const struct filter *f = c->spec->filter;
+	pid_t self = (pid_t)syscall(SYS_getpid);
+	long pid;
+	int fd;
+
+	if (!c->spec->watched)
+		return seccomp_install_other(f->code, f->length, e);
+	/* Init's child as we are, so that the command has none that it does not know. */
+	pid = syscall(SYS_clone, CLONE_FILES | CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, 0);
+	if (pid == 0)
+		send_listener(c, self);
+	if (pid < 0)
+		return err_sys(e, ERR_NODE, "fork who sends the listener");
+	fd = seccomp_install_listener(f->code, f->length, e);
+	__atomic_store_n(&c->progress->listener, fd < 0 ? -1 : fd + 1, __ATOMIC_RELEASE);
+	while (fd >= 0 && !__atomic_load_n(&c->progress->listener_sent, __ATOMIC_ACQUIRE))
+		;
+	return fd < 0 ? -1 : 0;
+}
+
+static void
+leave_word(struct child *c, const char *tried, int errnum, bool may_look)
+{
+	struct record r = { .kind = RECORD_FAILED };
+
+	r.code = (int32_t)explain(tried, errnum, may_look, &r.error);
+	err_step(&r.error, step_name(STEP_EXEC));
+	c->progress->failed = r;
+}
+
 enum sandbox_reason
 command_exec(struct child *c, struct err *e)
 {
 	char tried[4096], byte;
+	int errnum;
 
 	/* No byte: init could not drop what it holds, and has said so. */
 	if (fd_read_all(GATE_FD, &byte, 1) != 1)
@@ -170,5 +238,16 @@ command_exec(struct child *c, struct err *e)
 	memcpy(c->progress->step_us, c->step_us, sizeof c->step_us);
 	c->progress->steps_done = c->steps_done;
 	c->progress->running_ns = clock_mono_ns();
-	return explain(tried, try_exec(c->spec, tried, sizeof tried), e);
+	/* From here on nothing is called but execve: it may be all that the filter allows. */
+	if (c->spec->filter && load_filter(c, e)) {
+		err_step(e, step_name(STEP_FILTER));
+		return SANDBOX_SETUP_FAILED;
+	}
+	errnum = try_exec(c->spec, tried, sizeof tried);
+	if (!c->spec->filter)
+		return explain(tried, errnum, true, e);
+	/* The next call may be the end of us, and none need be: not even that to exit. */
+	leave_word(c, tried, errnum, false);
+	leave_word(c, tried, errnum, true);
+	__builtin_trap();
 }

@@ -23,6 +23,7 @@
 #include "core/base/clock.h"
 #include "core/base/fdio.h"
 #include "sandbox/sandbox.h"
+#include "sandbox/watch.h"
 
 int
 run_io_open(struct run_io *io, int stdio[3], struct err *e)
@@ -201,13 +202,13 @@ wait_until(struct pollfd *p, unsigned n, uint64_t until_ns)
 int
 run_supervise(struct sandbox *sb, struct run_io *io, struct err *e)
 {
-	struct pollfd p[SANDBOX_POLL_MAX + 3];
+	struct pollfd p[SANDBOX_POLL_MAX + 4];
 	bool give_up = false;
 
 	for (;;) {
 		bool done = sandbox_step(sb, clock_mono_ns()) == SANDBOX_DONE;
 		uint64_t until;
-		unsigned of_sandbox, pumps;
+		unsigned of_sandbox, pumps, watched;
 
 		of_sandbox = sandbox_events(sb, p, &until);
 		pumps = pump_events(io, p + of_sandbox);
@@ -216,12 +217,17 @@ run_supervise(struct sandbox *sb, struct run_io *io, struct err *e)
 		if (give_up)
 			pumps = 0;
 		p[of_sandbox + pumps] = (struct pollfd){ .fd = io->signals, .events = POLLIN };
-		if (wait_until(p, of_sandbox + pumps + 1, until) < 0) {
+		watched = of_sandbox + pumps + 1;
+		p[watched].revents = 0;
+		if (wait_until(p, watched + (io->watch ? watch_events(io->watch, sb, p + watched) : 0),
+			       until) < 0) {
 			if (errno == EINTR)
 				continue;
 			sandbox_kill(sb, SANDBOX_SETUP_FAILED, clock_mono_ns());
 			return err_sys(e, ERR_NODE, "poll");
 		}
+		if (io->watch)
+			watch_step(io->watch, sb, p[watched].revents);
 		if (p[of_sandbox + pumps].revents && take_signal(sb, io))
 			give_up = true;
 		else

@@ -12,12 +12,14 @@
 
 struct err;
 struct sandbox;
+struct watch;
 
 enum { PUMP_BYTES = 65536 };
 
 struct run_io {
 	uint64_t output_max;   /* bytes of both streams; UINT64_MAX: not counted */
 	uint64_t output_bytes; /* that were passed on */
+	struct watch *watch;   /* or NULL */
 	int signals;           /* signalfd */
 	int input;             /* the command's, if it is not the caller's own; -1 */
 	int ends[2];           /* the command's, until it has them */

@@ -27,6 +27,7 @@
 #include "core/base/fdio.h"
 #include "core/base/caps.h"
 #include "sandbox/child.h"
+#include "sandbox/seccomp.h"
 
 /* Test builds only: PRATAI_FAIL_AT=step makes that step fail, so that tests can see what is
  * left behind when it does. */
@@ -117,11 +118,12 @@ run_command(struct child *c)
 	for (unsigned i = 0; i < c->plan.count; i++) {
 		const struct plan_step *s = &c->plan.steps[i];
 
-		if (s->side == SIDE_COMMAND && s->step != STEP_EXEC && child_step(c, s, steps[s->step], &e))
+		if (s->side == SIDE_COMMAND && steps[s->step] && child_step(c, s, steps[s->step], &e))
 			fail(c, SANDBOX_SETUP_FAILED, &e);
 	}
 	why = command_exec(c, &e);
-	err_step(&e, step_name(STEP_EXEC));
+	if (!e.step[0])
+		err_step(&e, step_name(STEP_EXEC));
 	fail(c, why, &e);
 }
 
@@ -142,7 +144,9 @@ drop_everything(struct child *c, struct err *e)
 	 * command closes it. */
 	if (close_range(0, 2, 0) || close_range(5, ~0u, 0))
 		return err_sys(e, ERR_NODE, "close init's descriptors");
-	return caps_clear(e);
+	if (caps_clear(e))
+		return -1;
+	return c->spec->filter ? seccomp_install(e) : 0; /* the other is the command's alone */
 }
 
 static _Noreturn void

@@ -172,7 +172,8 @@ add_init(struct plan *p, const struct sandbox_spec *spec)
 		add(p, SIDE_INIT, STEP_UPLINK, 0);
 	add(p, SIDE_INIT, STEP_SESSION, 0);
 	add(p, SIDE_INIT, STEP_CAPS, 0);
-	add(p, SIDE_INIT, STEP_FILTER, 0);
+	if (!spec->filter)
+		add(p, SIDE_INIT, STEP_FILTER, 0);
 	add(p, SIDE_INIT, STEP_FORK, 0);
 }
 
@@ -187,8 +188,11 @@ plan_make(struct plan *p, const struct sandbox_spec *spec, bool user_xattr, stru
 		return err_set(e, ERR_NODE, "network egress needs root here, or Linux 6.6");
 	add_caller(p, spec);
 	add_init(p, spec);
-	for (enum step s = STEP_STDIO; s <= STEP_EXEC; s++)
+	for (enum step s = STEP_STDIO; s < STEP_EXEC; s++)
 		add(p, SIDE_COMMAND, s, 0);
+	if (spec->filter)
+		add(p, SIDE_COMMAND, STEP_FILTER, 0);
+	add(p, SIDE_COMMAND, STEP_EXEC, 0);
 	_Static_assert(STEP_COUNT + SANDBOX_BINDS_MAX <= PLAN_STEPS_MAX, "all of them fit");
 	return 0;
 }

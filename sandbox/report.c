@@ -11,6 +11,7 @@
 #include "core/base/clock.h"
 #include "core/base/str.h"
 #include "sandbox/sandbox.h"
+#include "sandbox/watch.h"
 
 int
 report_exit_code(const struct sandbox_outcome *o)
@@ -88,7 +89,8 @@ put_steps(struct buf *out, const struct sandbox_outcome *o)
 }
 
 int
-report_json(struct buf *out, const struct sandbox_outcome *o, uint64_t output_bytes)
+report_json(struct buf *out, const struct sandbox_outcome *o, uint64_t output_bytes,
+	    const struct watch *watch)
 {
 	bool by_signal = o->reason == SANDBOX_SIGNALED || o->reason == SANDBOX_CANCELLED;
 
@@ -105,6 +107,10 @@ report_json(struct buf *out, const struct sandbox_outcome *o, uint64_t output_by
 		   us(o->wall_ns), us(o->usage.cpu_ns), o->usage.memory_peak_bytes,
 		   o->usage.pids_peak, o->usage.pids_limit_hits, o->usage.oom_kills, output_bytes);
 	put_steps(out, o);
+	if (watch) {
+		buf_puts(out, ",\"refused_calls\":");
+		watch_put_refused_json(watch, out);
+	}
 	buf_puts(out, ",\"error\":");
 	if (o->error.cls != ERR_NONE)
 		put_string(out, o->error.text);

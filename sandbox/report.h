@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 struct buf;
+struct watch;
 struct sandbox_outcome;
 
 enum {
@@ -26,7 +27,8 @@ int report_exit_code(const struct sandbox_outcome *o);
 /* The word in the report: of the reasons in pratai-run(1), which are fewer. */
 const char *report_reason(const struct sandbox_outcome *o);
 
-/* Appends the report with its newline. */
-int report_json(struct buf *out, const struct sandbox_outcome *o, uint64_t output_bytes);
+/* Appends the report with its newline.  watch: whose refused calls are in it, or NULL. */
+int report_json(struct buf *out, const struct sandbox_outcome *o, uint64_t output_bytes,
+		const struct watch *watch);
 
 #endif

@@ -36,6 +36,7 @@
 #include "sandbox/uplink.h"
 
 struct cgroup;
+struct filter;
 
 enum {
 	SANDBOX_LAYERS_MAX = 34, /* layers, a runtime, the host's skeleton */
@@ -85,6 +86,8 @@ struct sandbox_spec {
 
 	enum sandbox_network network;
 	const struct egress_policy *egress; /* with SANDBOX_NET_EGRESS */
+	const struct filter *filter; /* the command's, in place of the default; or NULL */
+	bool watched; /* the filter asks a listener, which comes over go (watch.h) */
 	bool no_unix;   /* no unix sockets: what listens on an abstract name is out of reach */
 	int netns;      /* a namespace made ahead to be used, or -1: make one */
 	int netns_home; /* the caller's own, to return to; with netns only */

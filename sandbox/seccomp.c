@@ -6,8 +6,12 @@
  */
 #include "sandbox/seccomp.h"
 
+#include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -35,6 +39,36 @@ int
 seccomp_install_network(struct err *e)
 {
 	return load(seccomp_network, sizeof seccomp_network / sizeof seccomp_network[0], e);
+}
+
+const struct sock_filter *
+seccomp_builtin(const char *list, unsigned *length)
+{
+	bool strict = !strcmp(list, "strict");
+
+	*length = strict ? sizeof seccomp_strict / sizeof seccomp_strict[0] : seccomp_length();
+	return strict ? seccomp_strict : seccomp_default;
+}
+
+int
+seccomp_install_other(const struct sock_filter *code, unsigned length, struct err *e)
+{
+	return load(code, (unsigned short)length, e);
+}
+
+int
+seccomp_install_listener(const struct sock_filter *code, unsigned length, struct err *e)
+{
+	struct sock_fprog program = {.len = (unsigned short)length,
+				     .filter = (struct sock_filter *)(uintptr_t)code};
+	/* A signal that is handled does not take a question back that was read already. */
+	long fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+			  SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+			  &program);
+
+	if (fd < 0 && errno == EBUSY)
+		return err_set(e, ERR_NODE, "system calls are watched from outside already");
+	return fd < 0 ? err_sys(e, ERR_NODE, "cannot load the system call filter") : (int)fd;
 }
 
 unsigned

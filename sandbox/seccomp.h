@@ -11,6 +11,7 @@
 #define PRATAI_SECCOMP_H
 
 struct err;
+struct sock_filter;
 
 /*
  * Loads the filter into the calling thread, which has no_new_privs (else EACCES, unless it
@@ -22,6 +23,14 @@ int seccomp_install(struct err *e);
  * (NETLINK_ROUTE), and gets no unix sockets but pairs, since abstract names are the network
  * namespace's. */
 int seccomp_install_network(struct err *e);
+
+/* The code of "default" or "strict" (seccomp_rules.c), which is ours. */
+const struct sock_filter *seccomp_builtin(const char *list, unsigned *length);
+/* As seccomp_install, with another program. */
+int seccomp_install_other(const struct sock_filter *code, unsigned length, struct err *e);
+
+/* The same for a program that asks: its listener, or -1. */
+int seccomp_install_listener(const struct sock_filter *code, unsigned length, struct err *e);
 
 /* The number of BPF instructions of seccomp_install's, for reports. */
 unsigned seccomp_length(void);

@@ -13,3 +13,12 @@ $(B)/sandbox/seccomp_filter.inc: $(B)/sandbox/gen_seccomp
 	$(Q)mv $@.new $@
 
 $(B)/sandbox/seccomp.o: $(B)/sandbox/seccomp_filter.inc
+
+# Reads profiles of the user's for `pratai run`, which starts it.
+
+programs += $(B)/pratai-seccomp
+all: $(B)/pratai-seccomp
+
+$(B)/pratai-seccomp: $(B)/sandbox/seccomp_main.o $(B)/sandbox/profile.o $(seccomp_compiler) $(base)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lseccomp -lcjson -lm

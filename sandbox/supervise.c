@@ -131,19 +131,6 @@ sandbox_kill(struct sandbox *sb, enum sandbox_reason why, uint64_t now_ns)
 }
 
 static void
-take_ended(struct sandbox *sb, const struct record *r)
-{
-	struct sandbox_outcome *o = &sb->outcome;
-
-	if (sb->failed || sb->ordered)
-		return;
-	sb->reported = true;
-	o->reason = WIFSIGNALED(r->code) ? SANDBOX_SIGNALED : SANDBOX_EXITED;
-	o->code = WIFSIGNALED(r->code) ? WTERMSIG(r->code) : WEXITSTATUS(r->code);
-	o->wall_ns = sb->progress->running_ns ? r->at_ns - sb->progress->running_ns : 0;
-}
-
-static void
 take_failed(struct sandbox *sb, const struct record *r)
 {
 	struct sandbox_outcome *o = &sb->outcome;
@@ -155,6 +142,23 @@ take_failed(struct sandbox *sb, const struct record *r)
 	o->error = r->error;
 	o->error.step[sizeof o->error.step - 1] = '\0';
 	o->error.text[sizeof o->error.text - 1] = '\0';
+}
+
+static void
+take_ended(struct sandbox *sb, const struct record *r)
+{
+	struct sandbox_outcome *o = &sb->outcome;
+
+	if (sb->failed || sb->ordered)
+		return;
+	if (sb->progress->failed.kind == RECORD_FAILED) {
+		take_failed(sb, &sb->progress->failed);
+		return;
+	}
+	sb->reported = true;
+	o->reason = WIFSIGNALED(r->code) ? SANDBOX_SIGNALED : SANDBOX_EXITED;
+	o->code = WIFSIGNALED(r->code) ? WTERMSIG(r->code) : WEXITSTATUS(r->code);
+	o->wall_ns = sb->progress->running_ns ? r->at_ns - sb->progress->running_ns : 0;
 }
 
 /* Reads what init has said.  True: it will say no more. */

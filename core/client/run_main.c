@@ -31,6 +31,7 @@
 #include "sandbox/foreground.h"
 #include "sandbox/report.h"
 #include "sandbox/sandbox.h"
+#include "sandbox/watch.h"
 
 enum {
 	/* Above what systemd-nspawn uses (up to 0x6fffffff) and what a node does by default
@@ -52,6 +53,9 @@ static const struct opt options[] = {
 	{ "network", 0, "none|egress|host", "no network, the Internet, or the caller's", 0, "none" },
 	{ "allow", 0, "NET[:PORTS]", "an address near that egress may reach", OPT_MANY, NULL },
 	{ "bind", 'b', "SRC:DST[:ro|rw]", "show SRC of the host at DST (default ro)", OPT_MANY, NULL },
+	{ "seccomp", 0, "default|strict|FILE", "allowed system calls; FILE: an OCI profile", 0, "default" },
+	{ "seccomp-report", 0, NULL, "say which system calls were refused", 0, NULL },
+	{ "seccomp-learn", 0, "FILE", "write a profile of what was called", 0, NULL },
 	{ "env", 'e', "K=V", "environment variable", OPT_MANY, NULL },
 	{ "workdir", 'w', "DIR", "working directory", 0, "/" },
 	{ "uid", 'u', "N", "user and group id inside", 0, "1000" },
@@ -69,6 +73,12 @@ struct run {
 	struct cgroup_manager *manager;
 	struct egress_policy egress;
 	struct run_io io;
+	struct filter filter;
+	struct watch watch;
+	bool reports_calls;
+	const char *learn; /* file, or NULL */
+	int learn_fd;
+	bool ran;
 	const char *report; /* file, "-" or NULL */
 	int report_fd;
 	uint64_t timeout_ns;
@@ -362,6 +372,28 @@ read_stdio(struct sandbox_spec *spec, struct err *e)
 }
 
 static int
+read_filter(struct run *r, struct err *e)
+{
+	const char *what = opt_get(&r->opts, "seccomp");
+	bool watched;
+
+	r->learn = opt_get(&r->opts, "seccomp-learn");
+	r->reports_calls = opt_given(&r->opts, "seccomp-report");
+	watched = r->learn || r->reports_calls;
+	if (!strcmp(what, "default") && !watched)
+		return 0;
+	if (filter_load(&r->filter, what, watched, e))
+		return -1;
+	r->spec.filter = &r->filter;
+	if (!watched)
+		return 0;
+	r->spec.filter = &r->watch.asking;
+	r->spec.watched = true;
+	r->io.watch = &r->watch;
+	return watch_init(&r->watch, &r->filter, r->learn != NULL, e);
+}
+
+static int
 read_options(struct run *r, struct err *e)
 {
 	struct sandbox_spec *spec = &r->spec;
@@ -380,7 +412,7 @@ read_options(struct run *r, struct err *e)
 			       "--hostname: '%.70s' is not a host name (letters, digits, '-' and '.')",
 			       spec->hostname);
 	if (read_sizes(r, e) || read_numbers(r, e) || read_network(r, e) || read_binds(r, e) ||
-	    read_environment(r, e))
+	    read_environment(r, e) || read_filter(r, e))
 		return -1;
 	spec->uid_base = geteuid() ? 0 : RUN_UID_BASE;
 	if (read_stdio(spec, e))
@@ -474,11 +506,38 @@ write_report(struct run *r, const struct sandbox_outcome *o)
 
 	if (!r->report)
 		return 0;
-	if (open_report(r) || report_json(&text, o, r->io.output_bytes) ||
+	if (open_report(r) ||
+	    report_json(&text, o, r->io.output_bytes, r->reports_calls ? &r->watch : NULL) ||
 	    fd_write_all(r->report_fd, text.data, text.len)) {
 		err_sys(&e, ERR_INPUT, "--report %s", r->report);
 		fprintf(stderr, "pratai run: %s\n", e.text);
 		rc = -1;
+	}
+	buf_free(&text);
+	return rc;
+}
+
+/* What the watch has seen: a line, a profile. */
+static int
+write_calls(struct run *r)
+{
+	bool deadly = !strcmp(opt_get(&r->opts, "seccomp"), "strict");
+	struct buf text = { 0 };
+	struct err e = { 0 };
+	int rc = 0;
+
+	if (r->reports_calls) {
+		watch_put_refused(&r->watch, &text);
+		fprintf(stderr, "pratai run: refused system calls: %s\n", text.data ? text.data : "?");
+		buf_consume(&text, text.len);
+	}
+	if (r->learn) {
+		rc = watch_put_profile(&r->watch, deadly, &text, &e);
+		if (rc == 0 && ((ftruncate(r->learn_fd, 0) && errno != EINVAL) ||
+				fd_write_all(r->learn_fd, text.data, text.len)))
+			rc = err_sys(&e, ERR_INPUT, "write");
+		if (rc)
+			fprintf(stderr, "pratai run: --seccomp-learn %s: %s\n", r->learn, e.text);
 	}
 	buf_free(&text);
 	return rc;
@@ -514,6 +573,8 @@ start_and_wait(struct run *r, struct sandbox_outcome *o, struct err *e)
 		r->report = NULL; /* said once */
 		return -1;
 	}
+	if (r->learn && (r->learn_fd = open(r->learn, O_WRONLY | O_CREAT | O_CLOEXEC, 0644)) < 0)
+		return err_sys(e, ERR_INPUT, "--seccomp-learn %s", r->learn);
 	/* From here on, so that the time of the setup counts. */
 	if (r->timeout_ns)
 		r->spec.deadline_ns = clock_mono_ns() + r->timeout_ns;
@@ -528,6 +589,7 @@ start_and_wait(struct run *r, struct sandbox_outcome *o, struct err *e)
 	r->spec.group = NULL;
 	run_io_started(&r->io);
 	rc = run_supervise(&sb, &r->io, e);
+	r->ran = rc == 0;
 	*o = sb.outcome;
 	sandbox_release(&sb);
 	run_io_close(&r->io);
@@ -544,6 +606,9 @@ clean_up(struct run *r)
 	fd_close(&r->slots);
 	fd_close(&r->store);
 	fd_close(&r->report_fd);
+	fd_close(&r->learn_fd);
+	watch_close(&r->watch);
+	filter_free(&r->filter);
 	for (unsigned i = 0; i < r->owned_count; i++)
 		free(r->owned[i]);
 	opt_free(&r->opts);
@@ -567,7 +632,7 @@ run(int argc, char **argv)
 	struct sandbox_outcome o = { .reason = SANDBOX_SETUP_FAILED };
 	int rc;
 
-	r.slots = r.store = r.report_fd = -1;
+	r.slots = r.store = r.report_fd = r.learn_fd = r.watch.listener = -1;
 	rc = fd_keep_standard(&o.error) || opt_parse(&r.opts, options, argc, argv, 2, true, &o.error);
 	if (rc == 0 && opt_given(&r.opts, "help"))
 		return print_help();
@@ -583,7 +648,8 @@ run(int argc, char **argv)
 		rc = start_and_wait(&r, &o, &o.error);
 	}
 	explain(&r, &o);
-	rc = write_report(&r, &o) ? REPORT_EXIT_ERROR : report_exit_code(&o);
+	rc = write_report(&r, &o) || (r.ran && write_calls(&r)) ? REPORT_EXIT_ERROR
+								: report_exit_code(&o);
 	clean_up(&r);
 	return rc;
 }

@@ -244,7 +244,7 @@ test_report(void **state)
 	err_set(&o.error, ERR_INPUT, "a \"quoted\" \\ \xff name");
 	o.steps_done = 1ull << STEP_CLONE;
 	o.step_us[STEP_CLONE] = 42;
-	assert_int_equal(report_json(&b, &o, 5), 0);
+	assert_int_equal(report_json(&b, &o, 5, NULL), 0);
 	assert_string_equal(b.data,
 			    "{\"reason\":\"not_executable\",\"exit_code\":126,\"signal\":null,\"wall_us\":0,"
 			    "\"cpu_us\":0,\"memory_peak_bytes\":0,\"pids_peak\":0,\"pids_limit_hits\":0,"
