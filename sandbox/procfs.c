@@ -11,8 +11,9 @@
  * and no capability of a user namespace reaches them.  /proc/sys has files that belong to
  * the sandbox's own namespaces, hence to its uid 0: it is read-only.
  *
- * The descriptor of the new mount is the only way by which anything here is found, so an
- * image that fakes a /proc redirects nothing (CVE-2019-19921, CVE-2025-52881).
+ * Everything here is found by the descriptor of the new mount, or by a path of fixed names
+ * below it where it has been put, on a directory of ours: an image that fakes a /proc redirects
+ * nothing (CVE-2019-19921, CVE-2025-52881).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -48,23 +49,27 @@ step_proc(struct child *c, unsigned index, struct err *e)
 	return c->sys_user < 0 && errno != ENOENT ? err_sys(e, ERR_NODE, "open /proc/sys/user") : 0;
 }
 
-/* -1 with errno for a failure, 0 otherwise: what is not there need not be covered. */
+/*
+ * -1 with errno for a failure, 0 otherwise: what is not there need not be covered.  One call,
+ * where descriptors of a detached copy would take seven; its two paths are below mounts of
+ * ours, of names that no link can take, from the root as the working directory.  The copy has
+ * the flags of /dev's own mount (read-only, nothing executes), but for devices that without
+ * root are mounts of their own.
+ */
 static int
-cover(struct child *c, const char *name)
+cover(struct child *c, const char *name, bool directory)
 {
-	struct stat st;
-	CLEAN_FD int at = openat(c->proc, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	CLEAN_FD int with = -1;
+	struct mount_attr locked = { .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC };
+	char target[64];
 
-	if (at < 0)
-		return errno == ENOENT ? 0 : -1;
-	if (fstat(at, &st))
-		return -1;
-	with = S_ISDIR(st.st_mode) ? tree_clone(c->dev, "empty", false)
-				   : tree_clone(c->dev, "null", false);
-	if (with < 0 || tree_restrict(with, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC, false))
-		return -1;
-	return tree_attach(with, at);
+	snprintf(target, sizeof target, "proc/%s", name);
+	if (mount(directory ? "dev/empty" : "dev/null", target, NULL, MS_BIND, NULL))
+		return errno == ENOENT && faccessat(c->proc, name, F_OK, AT_SYMLINK_NOFOLLOW) &&
+				       errno == ENOENT ?
+			       0 :
+			       -1;
+	return c->rootless ? mount_setattr(AT_FDCWD, target, AT_SYMLINK_NOFOLLOW, &locked, sizeof locked)
+			   : 0;
 }
 
 static int
@@ -84,16 +89,23 @@ make_readonly(struct child *c, const char *name)
 int
 step_mask(struct child *c, unsigned index, struct err *e)
 {
-	static const char *const covered[] = {
-		"acpi", "asound", "interrupts", "kallsyms", "key-users",
-		"keys", "latency_stats", "locks", "pressure", "sched_debug", "scsi",
+	static const struct {
+		const char *name;
+		bool directory;
+	} covered[] = {
+		{ "acpi", true },    { "asound", true },         { "interrupts", false },
+		{ "kallsyms", false }, { "key-users", false },   { "keys", false },
+		{ "latency_stats", false }, { "locks", false },  { "pressure", true },
+		{ "sched_debug", false }, { "scsi", true },
 	};
 	static const char *const readonly[] = { "sys" };
 
 	(void)index;
+	if (fchdir(c->root))
+		return err_sys(e, ERR_NODE, "enter the root");
 	for (size_t i = 0; i < sizeof covered / sizeof covered[0]; i++)
-		if (cover(c, covered[i]))
-			return err_sys(e, ERR_NODE, "cover /proc/%s", covered[i]);
+		if (cover(c, covered[i].name, covered[i].directory))
+			return err_sys(e, ERR_NODE, "cover /proc/%s", covered[i].name);
 	for (size_t i = 0; i < sizeof readonly / sizeof readonly[0]; i++)
 		if (make_readonly(c, readonly[i]))
 			return err_sys(e, ERR_NODE, "make /proc/%s read-only", readonly[i]);
