@@ -23,7 +23,7 @@
  * files written and read back), placed 10 / 5, kill 6, usage 5, remove 4 / 1 and what it
  * closes.  Of these only limit, usage and remove are in an event's way when groups are
  * made ahead: 36, 16 and 190 us on a hybrid host (remove is the kernel's rmdir of four
- * directories).
+ * directories, which the spawner does after the answer).
  *
  * Page cache that a sandbox was the first to read stays charged to its group, which then
  * lives on in the kernel, without a directory, as long as the pages do (12 KiB each,

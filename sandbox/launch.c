@@ -367,6 +367,7 @@ sandbox_start(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e
 	sb->go = c.go_w;
 	sb->uplink = c.uplink;
 	sb->group = spec->group;
+	sb->group_later = spec->group_later;
 	sb->deadline_ns = spec->deadline_ns;
 	memcpy(sb->outcome.step_us, c.step_us, sizeof c.step_us);
 	sb->outcome.steps_done = c.steps_done;

@@ -94,6 +94,8 @@ struct sandbox_spec {
 	int devices;    /* a /dev made ahead (devices_make), or -1 */
 
 	struct cgroup *group; /* without limits yet, or NULL: none */
+	bool group_later;     /* when DONE it is left in sb->group, empty, for the owner to remove:
+			       * the kernel takes long for that, and nobody need wait */
 	struct cgroup_limits limits;
 	uint64_t deadline_ns; /* clock_mono_ns; 0: none */
 };
@@ -145,6 +147,7 @@ struct sandbox {
 	struct uplink uplink;
 	struct cgroup *group;
 	struct progress *progress; /* shared with the child; NULL after release */
+	bool group_later;
 	bool watch_status; /* init's end may be held up (a CPU quota): its word wakes us */
 	uint64_t start_ns, deadline_ns;
 	uint64_t kill_again_ns; /* when to order the end (again); 0: not */

@@ -8,15 +8,16 @@
  * moment, and a level-triggered event of a description that we have closed would wake us
  * for ever.
  *
- * Between messages, when nothing waits, the loop makes things ahead: cgroups and /dev.
+ * Between messages, when nothing has happened for a moment, the loop removes the cgroups of
+ * sandboxes that have ended and makes things ahead: cgroups and /dev.
  *
  * Anything of the driver's that is not well formed ends the loop, and so the spawner.
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -26,7 +27,7 @@
 #include "sandbox/cgroup.h"
 #include "sandbox/spawner_state.h"
 
-enum { END_NS = 2000000000 }; /* for the sandboxes to go when the driver is gone */
+enum { QUIET_MS = 4, END_NS = 2000000000 }; /* for the sandboxes to go when the driver is gone */
 #define FILLER_AGAIN_NS (1ull * NS_PER_S)
 
 static const uint64_t tag_driver = UINT64_MAX, tag_filler = UINT64_MAX - 1;
@@ -141,6 +142,16 @@ send_unsent(struct spawner_state *s)
 
 /* ---- Sandboxes ---- */
 
+/* Empty, and read: its removal is not in the answer's way. */
+static void
+spent_group(struct spawner_state *s, struct cgroup *g)
+{
+	if (s->trash_count < TRASH_MAX)
+		s->trash[s->trash_count++] = g;
+	else
+		spawner_discard_group(s, g);
+}
+
 static void
 arm(struct spawner_state *s, unsigned slot)
 {
@@ -171,6 +182,7 @@ step(struct spawner_state *s, unsigned slot, uint64_t now_ns)
 	l->done = true;
 	l->until_ns = UINT64_MAX;
 	send_or_keep(s, l);
+	spent_group(s, l->sandbox.group);
 }
 
 /* ---- Things made ahead ---- */
@@ -206,10 +218,14 @@ make_ahead(struct spawner_state *s)
 	struct err e;
 
 	if (s->trash_count) {
-		struct cgroup *g = s->trash[--s->trash_count];
+		unsigned before = s->trash_count;
+		struct cgroup *g = s->trash[0];
 
+		/* The oldest; one that is still busy goes to the end. */
+		memmove(s->trash, s->trash + 1, --s->trash_count * sizeof s->trash[0]);
 		spawner_discard_group(s, g);
-		return s->trash_count == 0;
+		if (s->trash_count < before)
+			return true;
 	}
 	if (s->group_count < AHEAD_MAX && s->group_count < s->in->boot->slots) {
 		struct cgroup *g = new_group(s, &e);
@@ -226,6 +242,17 @@ make_ahead(struct spawner_state *s)
 		return fd >= 0;
 	}
 	return false;
+}
+
+/*
+ * How long nothing is to happen before something is made ahead.  What is made takes a
+ * processor and the kernel's cgroup lock, which a sandbox that starts or ends just now wants
+ * too; so as long as there is one of each, the sandbox goes first.
+ */
+static int
+quiet_ms(const struct spawner_state *s)
+{
+	return s->group_count && s->device_count && s->trash_count < TRASH_MAX / 2 ? QUIET_MS : 0;
 }
 
 void
@@ -341,7 +368,8 @@ turn(struct spawner_state *s, bool may_wait)
 {
 	struct epoll_event ev[64];
 	uint64_t next = run_timers(s), now;
-	int n = epoll_wait(s->epoll, ev, 64, 0);
+	int quiet = s->ending ? 0 : quiet_ms(s), due = wait_ms(next);
+	int n = epoll_wait(s->epoll, ev, 64, due >= 0 && due < quiet ? due : quiet);
 
 	/* Nothing waits: a good moment to make something ahead. */
 	if (n == 0 && (s->ending || !make_ahead(s)) && may_wait)
@@ -398,10 +426,13 @@ spawner_loop(struct spawner_inside *in)
 	static struct spawner_state s;
 	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = tag_driver };
 
+	size_t bytes = in->boot->slots * sizeof *s.slots;
+
 	s.in = in;
-	s.slots = calloc(in->boot->slots, sizeof *s.slots);
+	s.slots = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	s.epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (!s.slots || s.epoll < 0 || epoll_ctl(s.epoll, EPOLL_CTL_ADD, SPAWNER_FD_DRIVER, &ev)) {
+	/* Nothing of a sandbox's needs it, and a fork copies the tables of what it gets. */
+	if (s.slots == MAP_FAILED || madvise(s.slots, bytes, MADV_DONTFORK) || s.epoll < 0 || epoll_ctl(s.epoll, EPOLL_CTL_ADD, SPAWNER_FD_DRIVER, &ev)) {
 		log_error("the spawner cannot make its loop", NULL);
 		return;
 	}
@@ -409,6 +440,6 @@ spawner_loop(struct spawner_inside *in)
 	while (!s.ending)
 		turn(&s, true);
 	end_all(&s);
-	free(s.slots);
+	munmap(s.slots, bytes);
 	close(s.epoll);
 }

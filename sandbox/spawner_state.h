@@ -14,7 +14,7 @@
 
 enum {
 	AHEAD_MAX = 4,  /* cgroups and /devs made ahead, each */
-	TRASH_MAX = 64, /* cgroups whose removal is to be tried again */
+	TRASH_MAX = 64, /* cgroups to be removed when there is time */
 };
 
 struct live {

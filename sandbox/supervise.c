@@ -262,11 +262,13 @@ step_gone(struct sandbox *sb, uint64_t now_ns)
 		}
 		cgroup_usage(sb->group, &sb->outcome.usage, &e);
 		settle(sb);
-		if (cgroup_remove(sb->group, &e) && e.cls == ERR_AGAIN) {
-			sb->kill_again_ns = now_ns + RETRY_NS;
-			return;
+		if (!sb->group_later) {
+			if (cgroup_remove(sb->group, &e) && e.cls == ERR_AGAIN) {
+				sb->kill_again_ns = now_ns + RETRY_NS;
+				return;
+			}
+			sb->group = NULL;
 		}
-		sb->group = NULL;
 	} else {
 		settle(sb);
 	}

@@ -324,6 +324,48 @@ test_all_slots(void **state)
 	}
 }
 
+/* The groups of the sandboxes below the instance's roots, made ahead or left. */
+static unsigned
+count_sandbox_groups(void)
+{
+	char pattern[128];
+	unsigned n = 0;
+	static const char *const depth[] = { "", "*/", "*/*/", "*/*/*/" };
+
+	for (size_t i = 0; i < 4; i++) {
+		snprintf(pattern, sizeof pattern, "/sys/fs/cgroup/%spratai-%s/[0-9]*/", depth[i], instance);
+		n += count_glob(pattern);
+	}
+	return n;
+}
+
+/* They are removed after the answers, and without a further word of the driver's. */
+static void
+test_groups_go_after_the_answers(void **state)
+{
+	enum { AHEAD = 4 };
+	static const char *const argv[] = { "/bin/true", NULL };
+	uint64_t deadline = clock_mono_ns() + WAIT_MS * NS_PER_MS;
+	struct spawn_result res;
+	unsigned left;
+
+	(void)state;
+	for (int round = 0; round < 12; round++) {
+		for (int i = 0; i < SLOTS; i++) {
+			struct spawn_request r = request((uint64_t)i, argv);
+
+			ask(&r);
+		}
+		for (int i = 0; i < SLOTS; i++) {
+			result(&res);
+			assert_int_equal(res.reason, SPAWN_EXITED);
+		}
+	}
+	while ((left = count_sandbox_groups()) > AHEAD * count_groups() && clock_mono_ns() < deadline)
+		usleep(1000);
+	assert_int_equal(left, AHEAD * count_groups());
+}
+
 static void
 test_network(void **state)
 {
@@ -595,6 +637,7 @@ main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_reasons, one_layer, stop_it),
 		cmocka_unit_test_setup_teardown(test_kills_when_told, one_layer, stop_it),
 		cmocka_unit_test_setup_teardown(test_all_slots, one_layer, stop_it),
+		cmocka_unit_test_setup_teardown(test_groups_go_after_the_answers, one_layer, stop_it),
 		cmocka_unit_test_setup_teardown(test_network, one_layer, stop_it),
 		cmocka_unit_test(test_killed_spawner),
 		cmocka_unit_test(test_driver_goes),
