@@ -33,7 +33,7 @@ def test_what_is_installed(tree):
                  "lib/pratai/pratai-node", "lib/pratai/pratai-unpack",
                  "lib/pratai/pratai-seccomp", "share/man/man5/pratai-seccomp.5",
                  "lib/pratai/runtimes/python3/runtime.json", "share/man/man1/pratai.1",
-                 "share/man/man1/pratai-run.1", "share/man/man5/pratai.conf.5",
+                 "share/man/man1/pratai-run.1", "share/man/man5/pratai.conf.5", "share/man/man7/pratai-security.7",
                  "share/man/man8/pratai-control.8", "share/man/man8/pratai-node.8",
                  "share/doc/pratai/README.md", "share/doc/pratai/LICENSE",
                  "share/bash-completion/completions/pratai", "lib/systemd/system/pratai.service"):

@@ -53,3 +53,14 @@ def test_a_key_of_one_program_is_no_error_in_another(program, tmp_path):
     conf.write_text("".join(f"{k} = {values[k]}\n" for k in keys()))
     r = run(program, "--config", conf, "--print-config")
     assert r.returncode == 0, r.stderr
+
+
+def test_what_the_security_manual_names_is_there():
+    """Its lines ".Dl FILE TEST ..." name tests."""
+    text = (ROOT / "man/pratai-security.7").read_text()
+    lines = [line.split()[1:] for line in re.findall(r"^\.Dl .*", text, re.M)]
+    assert len(lines) > 30
+    for path, *names in lines:
+        source = (ROOT / "tests" / path).read_text()
+        found = set(re.findall(r"^(?:def )?(test_\w+)\(", source, re.M))
+        assert names and set(names) <= found, (path, set(names) - found)
