@@ -34,19 +34,20 @@
 enum { MESSAGE_COST = 832 };
 
 /*
- * Waits for room.  When it had to, one has just been taken, for a sandbox that starts now and
- * wants the processor and the kernel's locks more than we do: the next is made a moment later.
+ * Waits for room.  As long as a socket's buffer is more than a quarter full it does not count as
+ * writable: then there is no hurry, and the next is made a moment later, since whoever took one
+ * starts a sandbox now and wants the processor and the kernel's locks more than we do.
  */
 static int
 deliver(int fd)
 {
 	static const struct timespec moment = { .tv_nsec = 4000000 };
 	struct pollfd room = { .fd = 3, .events = POLLOUT };
-	bool full = poll(&room, 1, 0) == 0;
+	bool hurry = poll(&room, 1, 0) != 0;
 
 	if (fd_send(3, fd))
 		return -1;
-	if (full)
+	if (!hurry)
 		nanosleep(&moment, NULL);
 	return 0;
 }
