@@ -1,9 +1,13 @@
 /*
  * The floor: what the kernel alone asks for one sandbox, step by step, with nothing of
- * ours around it.  Prints JSON: {"step": [p50_us, p99_us], ...}.  As root.
+ * ours around it.  As root:
  *
- * Each step is the one before plus something; its cost is the difference.  Between runs
- * there is a pause, since some costs (RCU grace periods) hide in hot loops.
+ *   floor ROOT           prints the names of its steps, one line of JSON
+ *
+ * then answers each line "STEP COUNT" on standard input (COUNT at once) by a line of JSON,
+ * {"us": [...]}: for each process from just before the clone until it has been waited for.
+ * Each step is the one before plus something.  Its mounts are few, as the spawner's are:
+ * the copy of a long table is not the floor.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,9 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RUNS_MAX = 10000 };
-
-static const char *root;
+enum { AT_ONCE_MAX = 256 };
 
 static uint64_t
 now_ns(void)
@@ -43,16 +45,34 @@ must(int ok, const char *what)
 	_exit(1);
 }
 
+/* A root of few mounts: a tmpfs, the image at /root, and /proc. */
+static void
+enter_root(const char *root)
+{
+	char image[64];
+	int fd;
+
+	must(!unshare(CLONE_NEWNS) && !mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), "unshare");
+	must((fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC)) >= 0, root);
+	must(!mount("tmpfs", "/tmp", "tmpfs", 0, "size=1m,mode=755"), "tmpfs");
+	must(!mkdir("/tmp/root", 0755) && !mkdir("/tmp/mnt", 0755) && !mkdir("/tmp/proc", 0755) &&
+		     !mkdir("/tmp/old", 0755), "mkdir");
+	must(!mount("/proc", "/tmp/proc", NULL, MS_BIND | MS_REC, NULL), "/proc");
+	snprintf(image, sizeof image, "/proc/self/fd/%d", fd);
+	must(!mount(image, "/tmp/root", NULL, MS_BIND, NULL), root);
+	close(fd);
+	must(!chdir("/tmp") && !syscall(SYS_pivot_root, ".", "old"), "pivot_root");
+	must(!chdir("/") && !umount2("/old", MNT_DETACH), "umount");
+}
+
 static void
 make_root(void)
 {
-	char options[512];
-
 	must(!mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), "private mounts");
 	must(!mount("tmpfs", "/mnt", "tmpfs", 0, "size=16m,mode=700"), "tmpfs");
 	must(!mkdir("/mnt/u", 0755) && !mkdir("/mnt/w", 0755) && !mkdir("/mnt/m", 0755), "mkdir");
-	snprintf(options, sizeof options, "lowerdir=%s,upperdir=/mnt/u,workdir=/mnt/w,userxattr", root);
-	must(!mount("overlay", "/mnt/m", "overlay", 0, options), "overlay");
+	must(!mount("overlay", "/mnt/m", "overlay", 0,
+		    "lowerdir=/root,upperdir=/mnt/u,workdir=/mnt/w,userxattr"), "overlay");
 	must(!chdir("/mnt/m") && (!mkdir("old", 0755) || errno == EEXIST) &&
 		     (!mkdir("proc", 0755) || errno == EEXIST), "prepare");
 	must(!mount("proc", "proc", "proc", 0, NULL), "proc");
@@ -61,6 +81,21 @@ make_root(void)
 }
 
 enum { WITH_ROOT = 1, WITH_EXEC = 2 };
+#define FEW (CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWUSER | CLONE_NEWCGROUP)
+
+static const struct {
+	const char *name;
+	uint64_t flags;
+	int what;
+} steps[] = {
+	{ "clone, exit", 0, 0 },
+	{ "+ pid, ipc, uts, cgroup, user namespaces", FEW, 0 },
+	{ "+ mount namespace", FEW | CLONE_NEWNS, 0 },
+	{ "+ tmpfs, overlay, proc, pivot_root", FEW | CLONE_NEWNS, WITH_ROOT },
+	{ "+ exec of a static binary", FEW | CLONE_NEWNS, WITH_ROOT | WITH_EXEC },
+	{ "+ network namespace", FEW | CLONE_NEWNS | CLONE_NEWNET, WITH_ROOT | WITH_EXEC },
+};
+enum { STEPS = sizeof steps / sizeof steps[0] };
 
 static void
 write_map(pid_t pid, const char *file)
@@ -74,12 +109,11 @@ write_map(pid_t pid, const char *file)
 	close(fd);
 }
 
-static uint64_t
-one(uint64_t flags, int what)
+static pid_t
+start(unsigned step)
 {
-	struct clone_args args = { .flags = flags, .exit_signal = SIGCHLD };
-	uint64_t start = now_ns();
-	int go[2], status;
+	struct clone_args args = { .flags = steps[step].flags, .exit_signal = SIGCHLD };
+	int go[2], what = steps[step].what;
 	char byte;
 	long pid;
 
@@ -87,7 +121,7 @@ one(uint64_t flags, int what)
 	pid = syscall(SYS_clone3, &args, sizeof args);
 	must(pid >= 0, "clone3");
 	if (pid == 0) {
-		if ((flags & CLONE_NEWUSER) && read(go[0], &byte, 1) != 1)
+		if ((args.flags & CLONE_NEWUSER) && read(go[0], &byte, 1) != 1)
 			_exit(1);
 		if (what & WITH_ROOT)
 			make_root();
@@ -95,70 +129,63 @@ one(uint64_t flags, int what)
 			execl("/bin/true", "true", NULL);
 		_exit(what & WITH_EXEC ? 1 : 0);
 	}
-	if (flags & CLONE_NEWUSER) {
+	if (args.flags & CLONE_NEWUSER) {
 		write_map((pid_t)pid, "uid_map");
 		write_map((pid_t)pid, "gid_map");
 		must(write(go[1], "g", 1) == 1, "go");
 	}
-	must(waitpid((pid_t)pid, &status, 0) == pid && status == 0, "a child failed");
 	close(go[0]);
 	close(go[1]);
-	return now_ns() - start;
+	return (pid_t)pid;
 }
 
-static int
-compare(const void *a, const void *b)
+static void
+burst(unsigned step, unsigned count)
 {
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	static uint64_t begun[AT_ONCE_MAX], took[AT_ONCE_MAX];
+	static pid_t pids[AT_ONCE_MAX];
 
-	return x < y ? -1 : x > y;
+	for (unsigned i = 0; i < count; i++) {
+		begun[i] = now_ns();
+		pids[i] = start(step);
+	}
+	for (unsigned left = count; left; left--) {
+		int status;
+		pid_t pid = wait(&status);
+
+		must(pid > 0 && status == 0, "a child failed");
+		for (unsigned i = 0; i < count; i++)
+			if (pids[i] == pid)
+				took[i] = now_ns() - begun[i];
+	}
+	printf("{\"us\": [");
+	for (unsigned i = 0; i < count; i++)
+		printf("%s%.1f", i ? ", " : "", (double)took[i] / 1e3);
+	printf("]}\n");
+	fflush(stdout);
 }
 
 int
 main(int argc, char **argv)
 {
-	static uint64_t times[8][RUNS_MAX];
-	static const struct {
-		const char *name;
-		uint64_t flags;
-		int what;
-	} steps[] = {
-		{ "clone, exit", 0, 0 },
-		{ "+ pid, ipc, uts, user namespaces",
-		  CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWUSER, 0 },
-		{ "+ mount namespace",
-		  CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWUSER | CLONE_NEWNS, 0 },
-		{ "+ tmpfs, overlay, proc, pivot_root",
-		  CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWUSER | CLONE_NEWNS, WITH_ROOT },
-		{ "+ exec of a static binary",
-		  CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWUSER | CLONE_NEWNS,
-		  WITH_ROOT | WITH_EXEC },
-		{ "+ network namespace",
-		  CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET,
-		  WITH_ROOT | WITH_EXEC },
-	};
-	enum { STEPS = sizeof steps / sizeof steps[0] };
-	struct timespec pause = { 0, 2000000 };
-	int runs;
+	unsigned step, count;
+	char line[64];
 
-	if (argc != 3 || (runs = (int)strtol(argv[2], NULL, 10)) < 1 || runs > RUNS_MAX) {
-		fprintf(stderr, "usage: floor ROOT RUNS\n");
+	if (argc != 2) {
+		fprintf(stderr, "usage: floor ROOT\n");
 		return 2;
 	}
-	root = argv[1];
-	/* Mounts of ours alone: the copy of a long table is not the floor. */
-	must(!unshare(CLONE_NEWNS), "unshare");
-	for (int run = 0; run < runs; run++)
-		for (int s = 0; s < STEPS; s++) {
-			times[s][run] = one(steps[s].flags, steps[s].what);
-			nanosleep(&pause, NULL);
-		}
-	printf("{");
-	for (int s = 0; s < STEPS; s++) {
-		qsort(times[s], (size_t)runs, sizeof times[s][0], compare);
-		printf("%s\"%s\": [%.1f, %.1f]", s ? ", " : "", steps[s].name,
-		       (double)times[s][runs / 2] / 1e3, (double)times[s][runs * 99 / 100] / 1e3);
+	printf("[");
+	for (unsigned s = 0; s < STEPS; s++)
+		printf("%s\"%s\"", s ? ", " : "", steps[s].name);
+	printf("]\n");
+	fflush(stdout);
+	enter_root(argv[1]);
+	while (fgets(line, sizeof line, stdin)) {
+		if (sscanf(line, "%u %u", &step, &count) != 2 || step >= STEPS || count == 0 ||
+		    count > AT_ONCE_MAX)
+			return 2;
+		burst(step, count);
 	}
-	printf("}\n");
 	return 0;
 }

@@ -1,0 +1,6 @@
+/* Nothing: a static program whose own start costs next to nothing. */
+int
+main(void)
+{
+	return 0;
+}
