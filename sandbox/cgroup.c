@@ -317,8 +317,8 @@ tree_of(const struct cgroup_manager *m, unsigned controller)
 	return NULL;
 }
 
-static void
-close_group(struct cgroup *g)
+void
+cgroup_close(struct cgroup *g)
 {
 	fd_close(&g->oom);
 	fd_close(&g->oom_control);
@@ -326,6 +326,12 @@ close_group(struct cgroup *g)
 	cgroup_placed(g);
 	for (unsigned i = SLOT_WRITTEN; i < SLOT_COUNT; i++)
 		fd_close(&g->slot[i]);
+}
+
+static void
+close_group(struct cgroup *g)
+{
+	cgroup_close(g);
 	free(g);
 }
 

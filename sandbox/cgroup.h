@@ -169,6 +169,8 @@ int cgroup_populated_fd(const struct cgroup *g);
 
 int cgroup_usage(struct cgroup *g, struct cgroup_usage *out, struct err *e);
 
+/* Nothing will be asked of it any more but its removal: closes its descriptors. */
+void cgroup_close(struct cgroup *g);
 /* Removes it and frees g: 0.  ERR_AGAIN: still busy, g stays; try again soon.  Another
  * error: g is freed, what could not be removed is left to the next sweep. */
 int cgroup_remove(struct cgroup *g, struct err *e);

@@ -146,6 +146,7 @@ send_unsent(struct spawner_state *s)
 static void
 spent_group(struct spawner_state *s, struct cgroup *g)
 {
+	cgroup_close(g);
 	if (s->trash_count < TRASH_MAX)
 		s->trash[s->trash_count++] = g;
 	else
