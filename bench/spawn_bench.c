@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/base/clock.h"
@@ -171,5 +172,8 @@ main(int argc, char **argv)
 		}
 		burst(command, count);
 	}
+	/* Its death signal would leave cgroups behind: it ends by itself, and removes them. */
+	close(spawner.fd);
+	waitpid(spawner.pid, NULL, 0);
 	return 0;
 }
