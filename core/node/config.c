@@ -191,7 +191,8 @@ read_name(struct node_config *c, struct err *e)
 	if (!given) {
 		if (gethostname(host, sizeof host - 1))
 			return err_sys(e, ERR_NODE, "the host's name");
-		given = host;
+		/* What a kernel says that nobody has told a name. */
+		given = *host && strcmp(host, "(none)") ? host : "localhost";
 	}
 	if (function_name_check(given, NULL) || str_copy(c->name, sizeof c->name, given))
 		return wrong(e, "name", given, "a name of letters, digits, '_', '.' and '-', "
