@@ -72,6 +72,8 @@ struct child {
 /* Runs step i of the plan by fn and notes its time. */
 int child_step(struct child *c, const struct plan_step *s,
 	       int (*fn)(struct child *, unsigned index, struct err *), struct err *e);
+/* In test builds, after a step was done: -1 if it is to fail.  Others do nothing. */
+int child_fault(struct child *c, const struct plan_step *s, struct err *e);
 
 /* The steps, by name.  0 or -1. */
 int step_trees(struct child *c, unsigned index, struct err *e);

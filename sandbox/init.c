@@ -12,9 +12,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -29,20 +31,44 @@
 #include "sandbox/child.h"
 #include "sandbox/seccomp.h"
 
-/* Test builds only: PRATAI_FAIL_AT=step makes that step fail, so that tests can see what is
- * left behind when it does. */
-static bool
-is_to_fail(enum step s)
-{
+/*
+ * Test builds only: at PRATAI_STOP_AT=step the process says so and waits, the caller for ever,
+ * the child until its caller is gone; PRATAI_FAIL_AT=step makes that step fail after it was
+ * done.  So tests can see what is left behind.
+ */
 #ifdef PRATAI_TEST_BUILD
-	const char *at = getenv("PRATAI_FAIL_AT");
+static bool
+is_named(const char *variable, enum step s)
+{
+	const char *at = getenv(variable);
 
 	return at && !strcmp(at, step_name(s));
-#else
-	(void)s;
-	return false;
-#endif
 }
+
+int
+child_fault(struct child *c, const struct plan_step *s, struct err *e)
+{
+	struct pollfd gone = { .fd = c->status_w };
+
+	if (is_named("PRATAI_STOP_AT", s->step)) {
+		dprintf(STDERR_FILENO, "stopped at %s\n", step_name(s->step));
+		if (s->side == SIDE_CALLER)
+			raise(SIGSTOP);
+		else
+			poll(&gone, 1, -1);
+	}
+	return is_named("PRATAI_FAIL_AT", s->step) ? err_set(e, ERR_NODE, "PRATAI_FAIL_AT") : 0;
+}
+#else
+int
+child_fault(struct child *c, const struct plan_step *s, struct err *e)
+{
+	(void)c;
+	(void)s;
+	(void)e;
+	return 0;
+}
+#endif
 
 int
 child_step(struct child *c, const struct plan_step *s,
@@ -51,8 +77,8 @@ child_step(struct child *c, const struct plan_step *s,
 	uint64_t start = clock_mono_ns();
 	int rc = fn(c, s->index, e);
 
-	if (rc == 0 && is_to_fail(s->step))
-		rc = err_set(e, ERR_NODE, "PRATAI_FAIL_AT");
+	if (rc == 0)
+		rc = child_fault(c, s, e);
 	c->step_us[s->step] += (uint32_t)((clock_mono_ns() - start) / NS_PER_US);
 	c->steps_done |= 1ull << s->step;
 	if (rc)
@@ -112,16 +138,19 @@ run_command(struct child *c)
 	static int (*const steps[STEP_COUNT])(struct child *, unsigned, struct err *) = {
 		[STEP_STDIO] = step_stdio, [STEP_WORKDIR] = step_workdir, [STEP_USER] = step_user,
 	};
-	enum sandbox_reason why;
+	enum sandbox_reason why = SANDBOX_SETUP_FAILED;
 	struct err e = { 0 };
 
 	for (unsigned i = 0; i < c->plan.count; i++) {
 		const struct plan_step *s = &c->plan.steps[i];
 
-		if (s->side == SIDE_COMMAND && steps[s->step] && child_step(c, s, steps[s->step], &e))
+		if (s->side != SIDE_COMMAND)
+			continue;
+		if (s->step == STEP_EXEC)
+			why = child_fault(c, s, &e) ? SANDBOX_SETUP_FAILED : command_exec(c, &e);
+		else if (steps[s->step] && child_step(c, s, steps[s->step], &e))
 			fail(c, SANDBOX_SETUP_FAILED, &e);
 	}
-	why = command_exec(c, &e);
 	if (!e.step[0])
 		err_step(&e, step_name(STEP_EXEC));
 	fail(c, why, &e);
@@ -191,7 +220,7 @@ become_init(struct child *c, const struct plan_step *s)
 		c->steps_done |= 1ull << s->step;
 		return;
 	}
-	if (drop_everything(c, &e)) {
+	if (child_fault(c, s, &e) || drop_everything(c, &e)) {
 		err_step(&e, step_name(STEP_FORK));
 		fail(c, SANDBOX_SETUP_FAILED, &e);
 	}

@@ -300,6 +300,9 @@ close_copies(struct child *c)
 static void
 undo(struct child *c)
 {
+	/* Between the two steps we are in the sandbox's, or, for a build, the machine's. */
+	if (c->spec->netns >= 0 && setns(c->spec->netns_home, CLONE_NEWNET))
+		abort();
 	if (c->pidfd >= 0) {
 		siginfo_t info;
 

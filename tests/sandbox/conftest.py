@@ -22,6 +22,13 @@ BUILD = ROOT / os.environ.get("PRATAI_BUILD", "build")
 PRATAI = BUILD / "pratai"
 BUSYBOX = pathlib.Path("/bin/busybox")
 
+# Faults can be injected in test builds only (SAN=, DEBUG=).
+TEST_BUILD = b"PRATAI_FAIL_AT" in PRATAI.read_bytes()
+collect_ignore = [] if TEST_BUILD else ["test_faults.py"]
+
+# Without its v2 tree a hybrid host is a v1 one; a pure v2 host would have none at all.
+HYBRID = " cgroup cgroup " in open("/proc/self/mountinfo").read().replace(" - ", " ")
+
 # Whoever runs the tests may ignore it (nohup does); `pratai run` would respect that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
@@ -45,9 +52,11 @@ class Runner:
     def __init__(self, tmp):
         self.mark = "PRATAI_TEST_MARK=" + uuid.uuid4().hex
         self.tmp, self.pids, self.count = tmp, [], 0
+        self.program = [str(PRATAI)]
+        self.variables = {}
 
     def command(self, options, argv, report=None):
-        words = [str(PRATAI), "run", "--env", self.mark, *map(str, options)]
+        words = [*self.program, "run", "--env", self.mark, *map(str, options)]
         if report:
             words += ["--report", str(report)]
         return words + ["--", *map(str, argv)]
@@ -55,7 +64,7 @@ class Runner:
     def environment(self, extra=None):
         env = {k: v for k, v in os.environ.items()
                if not k.startswith("PRATAI_") or k == "PRATAI_ROOT"}
-        env.update(extra or {})
+        env.update(self.variables, **(extra or {}))
         return env
 
     def start(self, *options, argv, env=None, **kw):
@@ -83,14 +92,14 @@ class Runner:
     def python(self, script, *options, **kw):
         return self(*options, argv=["/usr/bin/python3", "-I", "-c", script], **kw)
 
-    def processes(self):
-        """Of all processes of the machine those that carry the mark."""
+    def processes(self, ours=False):
+        """Of all processes of the machine those that carry the mark; ours: our own programs, too."""
         found = []
         for d in pathlib.Path("/proc").iterdir():
             if d.name.isdigit():
                 try:
                     if self.mark.encode() in (d / "environ").read_bytes().split(b"\0"):
-                        if b"pratai" not in (d / "comm").read_bytes():
+                        if ours or b"pratai" not in (d / "comm").read_bytes():
                             found.append(int(d.name))
                 except OSError:
                     pass
@@ -146,6 +155,35 @@ def run(tmp):
     wait_for(lambda: not runner.cgroups(), what="the end of its cgroups")
     assert own_mounts() == mounts
     assert set(os.listdir("/proc/self/fd")) == fds
+
+
+def become_ordinary(run, cgroup=None):
+    """From here on `run` is an ordinary user's; in a cgroup that was delegated to it."""
+    home = run.tmp / "home"
+    home.mkdir()
+    os.chown(home, 1001, 1001)
+    program = home / "pratai"
+    shutil.copy(PRATAI, program)
+    program.chmod(0o755)
+    run.tmp = home
+    run.variables = {"HOME": str(home), "PRATAI_ROOT": ""}
+    run.program = ["setpriv", "--reuid=1001", "--regid=1001", "--clear-groups", str(program)]
+    if cgroup:
+        for name in ".", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads":
+            os.chown(cgroup / name, 1001, 1001)
+        run.program = ["/bin/sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(cgroup),
+                       *run.program]
+
+
+@pytest.fixture
+def delegated():
+    """A cgroup that can be given away.  Pure v2."""
+    path = pathlib.Path("/sys/fs/cgroup/test-user-" + uuid.uuid4().hex[:8])
+    path.mkdir()
+    yield path
+    for directory in sorted(path.rglob("*/"), reverse=True):
+        directory.rmdir()
+    path.rmdir()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, wait_for
+from conftest import wait_for
 
 MEMORY = "--memory", "48M", "--timeout", "30s"
 
@@ -256,26 +256,3 @@ def test_limits_too_small_to_start_in(run, options):
     assert r.code in (0, 124, 125, 137), (r.code, r.err)
     if r.code:
         assert r.err.startswith("pratai run: ") and r.err.count("\n") == 1
-
-
-STEPS = ("limits trees devices clone maps join loopback hostname identity scratch root usr tmp bind dev "
-         "proc mask quotas pivot session caps filter stdio workdir user").split()
-
-
-# With premount these are a part of it.
-SKIPPED = {("scratch", "tmpfs.xattr"), ("usr", "tmpfs.xattr")}
-
-
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("disabled", ["", "tmpfs.xattr"])
-def test_a_step_that_fails_leaves_nothing(run, step, disabled):
-    """In test builds (SAN=, DEBUG=) the step fails after it was done; the leak gate does the rest.
-    Others do not know the switch."""
-    r = run("--bind", "/usr:/x", "--memory", "64M", argv=["true"],
-            env={"PRATAI_FAIL_AT": step, "PRATAI_DISABLE": disabled})
-    if r.code != 0:
-        assert (r.code, r.report["reason"]) == (125, "setup_failed"), r.err
-        assert r.err == "pratai run: %s: PRATAI_FAIL_AT\n" % step
-    else:
-        assert r.err == ""
-        assert not BUILD.name.endswith("-san") or (step, disabled) in SKIPPED

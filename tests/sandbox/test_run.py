@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from conftest import PRATAI, ROOT, wait_for
+from conftest import HYBRID, PRATAI, ROOT, wait_for
 
 FIELDS = {"reason", "exit_code", "signal", "wall_us", "cpu_us", "memory_peak_bytes", "pids_peak",
           "pids_limit_hits", "oom_kills", "output_bytes", "steps_us", "error"}
@@ -306,10 +306,6 @@ def test_threads_and_processes(run):
                    "print(open('/proc/meminfo').read(8), open('/proc/cpuinfo').read(9))")
     assert r.code == 0, r.err
     assert r.out == "45\nsub\n\n[1, 2]\nMemTotal processor\n"
-
-
-# Without its v2 tree a hybrid host is a v1 one; a pure v2 host would have none at all.
-HYBRID = " cgroup cgroup " in open("/proc/self/mountinfo").read().replace(" - ", " ")
 
 
 @pytest.mark.parametrize("disabled", ["clone3", "tmpfs.xattr", "clone3,tmpfs.xattr",

@@ -1,0 +1,188 @@
+/*
+ * Each step of a sandbox's start fails in turn (PRATAI_FAIL_AT, test builds only): that is
+ * the result of that sandbox alone, the spawner lives on as it was: no descriptor, mount or
+ * process more, in the same network namespace.
+ */
+#include "tests/unit/spawner_fixture.h"
+
+static const char *const true_argv[] = { "/bin/true", NULL };
+
+static struct spawn_result
+one(enum spawn_network network)
+{
+	struct spawn_request r = request(1, true_argv);
+	struct spawn_result res;
+
+	r.network = network;
+	ask(&r);
+	result(&res);
+	return res;
+}
+
+#ifdef PRATAI_TEST_BUILD
+
+static unsigned
+count_dir(const char *what)
+{
+	char path[64];
+	unsigned n = 0;
+	DIR *d;
+
+	snprintf(path, sizeof path, "/proc/%d/%s", (int)sp.pid, what);
+	d = opendir(path);
+	assert_non_null(d);
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+struct holdings {
+	unsigned fds, mounts, children;
+	char netns[64];
+};
+
+/* Lines of a file of the spawner's; words, when it has no lines. */
+static unsigned
+count_words(const char *file, const char *between)
+{
+	struct buf b = { 0 };
+	char path[64];
+	unsigned n = 0;
+
+	snprintf(path, sizeof path, "/proc/%d/%s", (int)sp.pid, file);
+	assert_int_equal(file_slurp(AT_FDCWD, path, 1 << 20, &b, &e), 0);
+	for (size_t i = 0; i < b.len; i++)
+		n += b.data[i] == *between;
+	buf_free(&b);
+	return n;
+}
+
+static void
+look(struct holdings *h)
+{
+	char path[64], children[64];
+	ssize_t n;
+
+	memset(h, 0, sizeof *h);
+	snprintf(path, sizeof path, "/proc/%d/ns/net", (int)sp.pid);
+	n = readlink(path, h->netns, sizeof h->netns - 1);
+	assert_true(n > 0);
+	snprintf(children, sizeof children, "task/%d/children", (int)sp.pid);
+	h->fds = count_dir("fd");
+	h->mounts = count_words("mountinfo", "\n");
+	h->children = count_words(children, " ");
+}
+
+/* What is made ahead is being made again for a moment. */
+static void
+expect_as_before(const struct holdings *before, const char *step)
+{
+	uint64_t end = clock_mono_ns() + WAIT_MS * NS_PER_MS;
+	struct holdings now;
+
+	do {
+		usleep(1000);
+		look(&now);
+	} while (memcmp(&now, before, sizeof now) && clock_mono_ns() < end);
+	if (memcmp(&now, before, sizeof now))
+		fail_msg("after %s: %u descriptors, %u mounts, %u children, %s; before: %u, %u, %u, %s", step,
+			 now.fds, now.mounts, now.children, now.netns, before->fds, before->mounts,
+			 before->children, before->netns);
+}
+
+/* Also a build's, which has binds. */
+static unsigned
+fail_at(const char *step)
+{
+	unsigned failed = 0;
+	struct holdings before, now;
+
+	setenv("PRATAI_FAIL_AT", step, 1);
+	start();
+	unsetenv("PRATAI_FAIL_AT");
+	one(SPAWN_NET_NONE);
+	/* Until all is made ahead: two looks alike. */
+	look(&now);
+	do {
+		before = now;
+		usleep(50000);
+		look(&now);
+	} while (memcmp(&now, &before, sizeof now));
+	for (int i = 0; i < 6; i++) {
+		struct spawn_result r = one(i % 2 ? SPAWN_NET_HOST : SPAWN_NET_NONE);
+
+		if (r.reason == SPAWN_SETUP_FAILED) {
+			assert_string_equal(r.step, step);
+			assert_string_equal(r.text, "PRATAI_FAIL_AT");
+			failed++;
+		} else {
+			assert_int_equal(r.reason, SPAWN_EXITED);
+			assert_int_equal(r.code, 0);
+		}
+	}
+	expect_as_before(&before, step);
+	stop();
+	return failed;
+}
+
+static void
+test_each_step(void **state)
+{
+	struct spawn_result r, build;
+
+	(void)state;
+	start();
+	one(SPAWN_NET_NONE);
+	r = one(SPAWN_NET_NONE);
+	build = one(SPAWN_NET_HOST);
+	stop();
+	assert_true(r.step_count > 20 && build.step_count > 20);
+	for (unsigned i = 0; i < build.step_count; i++) {
+		bool there = false;
+
+		for (unsigned k = 0; k < r.step_count; k++)
+			there |= !strcmp(r.steps[k].name, build.steps[i].name);
+		if (!there)
+			r.steps[r.step_count++] = build.steps[i];
+	}
+	snprintf(r.steps[r.step_count++].name, sizeof r.steps[0].name, "exec");
+	for (unsigned i = 0; i < r.step_count; i++)
+		if (fail_at(r.steps[i].name) == 0)
+			fail_msg("%s did not fail", r.steps[i].name);
+}
+
+#else
+
+/* Who could set a variable of the node's shall not be able to break it. */
+static void
+test_other_builds_do_not_know_it(void **state)
+{
+	(void)state;
+	setenv("PRATAI_FAIL_AT", "join", 1);
+	start();
+	unsetenv("PRATAI_FAIL_AT");
+	assert_int_equal(one(SPAWN_NET_NONE).reason, SPAWN_EXITED);
+	stop();
+}
+
+#endif
+
+int
+main(void)
+{
+#ifdef PRATAI_TEST_BUILD
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_each_step) };
+#else
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_other_builds_do_not_know_it) };
+#endif
+
+	if (geteuid() != 0) {
+		printf("[  SKIPPED ] the spawner: not root\n");
+		return 0;
+	}
+	if (cmocka_run_group_tests(tests, set_up, tear_down))
+		return 1;
+	setenv("PRATAI_DISABLE", "clone3,tmpfs.xattr", 1);
+	return cmocka_run_group_tests_name("fallbacks", tests, set_up, tear_down);
+}
