@@ -33,6 +33,8 @@ FUNCTIONS = ROOT / "tests/functions"
 # The ids of those who are not root: the control plane, the driver, the sandboxes' ranges.
 OUR_IDS = range(1878982657, 1879048192 + 65536 * 4096)
 SANITIZER_WORDS = re.compile(r"ERROR: \w+Sanitizer|runtime error:|WARNING: \w+Sanitizer")
+# Every bound of time is a multiple of this: an emulated machine (tests/vm) needs it.
+PATIENCE = 20 if os.environ.get("PRATAI_EMULATED") else 1
 END_STATES = {"succeeded", "cancelled", "dead", "failed", "timeout", "memory_exceeded"}
 
 
@@ -47,6 +49,7 @@ def pytest_collection_modifyitems(items):
 
 def wait_for(condition, seconds=20, what="the condition", pause=0.02):
     """Polls until condition() is true, and returns what it gave."""
+    seconds *= PATIENCE
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, f"waited {seconds} s for {what}"
@@ -192,7 +195,7 @@ class Platform:
         """Ends `up`, and waits until nothing of it runs."""
         self.note_namespaces()
         self.process.send_signal(how)
-        code = self.process.wait(seconds)
+        code = self.process.wait(seconds * PATIENCE)
         self.process.stdout.close()
         assert code == (0 if how == signal.SIGTERM else -how), self.log()
         wait_for(lambda: not self.everything(), 15, "the end of all processes")
@@ -298,8 +301,8 @@ class Platform:
         variables = self.environment()
         variables.update({"OS_PRATAI_URL": self.url, "OS_TOKEN": self.token}, **(env or {}))
         return Result(subprocess.run([str(PRATAI), *map(str, words)], input=stdin,
-                                     capture_output=True, env=variables, timeout=timeout,
-                                     check=False))
+                                     capture_output=True, env=variables,
+                                     timeout=timeout * PATIENCE, check=False))
 
     def ok(self, *words, **kw):
         r = self.cli(*words, **kw)
@@ -307,7 +310,7 @@ class Platform:
         return r
 
     def http(self, method, path, timeout=60, **kw):
-        return self.web.request(method, self.url + path, timeout=timeout, **kw)
+        return self.web.request(method, self.url + path, timeout=timeout * PATIENCE, **kw)
 
     def get(self, path, **kw):
         r = self.http("GET", path, **kw)
