@@ -11,5 +11,7 @@ check-vm: $(vm_unit_programs) $(B)/pratai
 		echo "check-vm: a build directory below /tmp or /run is not seen inside" >&2; exit 2;; esac
 	VM_SYSTEMD=1 tests/vm/vm-run tests/vm/check $(abspath $(B)) $(VM_UNIT)
 	tests/vm/vm-run tests/vm/check $(abspath $(B)) $(VM_UNIT) -- tests/sandbox
+	VM_TIMEOUT=1500 tests/vm/vm-run tests/vm/check $(abspath $(B)) -- \
+		-m 'not slow and not index' tests/system
 
 .PHONY: check-vm

@@ -40,6 +40,7 @@ END_STATES = {"succeeded", "cancelled", "dead", "failed", "timeout", "memory_exc
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes long, or much of the machine")
+    config.addinivalue_line("markers", "index: needs a package index")
 
 
 def pytest_collection_modifyitems(items):

@@ -104,6 +104,7 @@ def test_code_that_cannot_run(platform, source, words):
     platform.ok("function-delete", "cannot-run")
 
 
+@pytest.mark.index
 def test_requirements_that_do_not_exist(platform):
     r = platform.cli("function-create", "needs", "--file", FUNCTIONS / "needs_missing",
                      timeout=200)

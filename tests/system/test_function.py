@@ -143,6 +143,7 @@ def test_kinds_of_main(platform, source, payload, answer):
     assert (r.status_code, r.json()) == (200, answer)
 
 
+@pytest.mark.index
 def test_requirements(platform):
     """One that any index has, small and pure."""
     name = platform.wait_function("needs_small", seconds=120)

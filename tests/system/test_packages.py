@@ -7,6 +7,7 @@ OFFLINE = ("Temporary failure in name resolution", "Name or service not known",
 
 
 @pytest.mark.slow
+@pytest.mark.index
 def test_numpy(platform):
     """A large package with compiled parts, from requirements.txt."""
     name = "with-numpy"
