@@ -102,6 +102,7 @@ int step_hostname(struct child *c, unsigned index, struct err *e);
 int step_quotas(struct child *c, unsigned index, struct err *e);
 int step_session(struct child *c, unsigned index, struct err *e);
 int step_caps(struct child *c, unsigned index, struct err *e);
+int step_landlock(struct child *c, unsigned index, struct err *e);
 int step_filter(struct child *c, unsigned index, struct err *e);
 
 int step_stdio(struct child *c, unsigned index, struct err *e);

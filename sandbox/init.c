@@ -242,8 +242,8 @@ child_main(struct child *c)
 		[STEP_QUOTAS] = step_quotas,     [STEP_MASK] = step_mask,
 		[STEP_PIVOT] = step_pivot,       [STEP_LOOPBACK] = step_loopback,
 		[STEP_HOSTNAME] = step_hostname, [STEP_SESSION] = step_session,
-		[STEP_CAPS] = step_caps,         [STEP_FILTER] = step_filter,
-		[STEP_UPLINK] = step_uplink,
+		[STEP_CAPS] = step_caps,         [STEP_LANDLOCK] = step_landlock,
+		[STEP_FILTER] = step_filter,     [STEP_UPLINK] = step_uplink,
 	};
 	struct err e = { 0 };
 

@@ -5,7 +5,7 @@
  * The order is part of the security.  Everything that needs privilege comes before the
  * command's process drops it; targets in the image are resolved before /proc is there;
  * /proc comes while the old one is still visible, as the kernel demands of a user
- * namespace.  The bounding set, no_new_privs and the filter come before the fork of the
+ * namespace.  The bounding set, no_new_privs, landlock and the filter come before the fork of the
  * command's process, so that it and init have one and the same; what follows the filter
  * needs no call that it refuses.
  */
@@ -28,7 +28,7 @@ static const char *const names[] = {
 	[STEP_LOOPBACK] = "loopback", [STEP_HOSTNAME] = "hostname", [STEP_QUOTAS] = "quotas",
 	[STEP_SESSION] = "session",   [STEP_FORK] = "fork",         [STEP_STDIO] = "stdio",
 	[STEP_WORKDIR] = "workdir",   [STEP_USER] = "user",         [STEP_CAPS] = "caps",
-	[STEP_FILTER] = "filter",     [STEP_EXEC] = "exec",
+	[STEP_FILTER] = "filter",     [STEP_EXEC] = "exec",         [STEP_LANDLOCK] = "landlock",
 };
 _Static_assert(sizeof names / sizeof names[0] == STEP_COUNT, "a name for each");
 
@@ -172,6 +172,7 @@ add_init(struct plan *p, const struct sandbox_spec *spec)
 		add(p, SIDE_INIT, STEP_UPLINK, 0);
 	add(p, SIDE_INIT, STEP_SESSION, 0);
 	add(p, SIDE_INIT, STEP_CAPS, 0);
+	add(p, SIDE_INIT, STEP_LANDLOCK, 0);
 	if (!spec->filter)
 		add(p, SIDE_INIT, STEP_FILTER, 0);
 	add(p, SIDE_INIT, STEP_FORK, 0);
@@ -254,6 +255,9 @@ print_detail(const struct plan *p, const struct plan_step *s, const struct sandb
 			b->writable ? "writable" : "read-only");
 		break;
 	case STEP_HOSTNAME: fputs(spec->hostname, out); break;
+	case STEP_LANDLOCK:
+		fputs("mounts, device nodes, signals, abstract sockets; where the kernel has it", out);
+		break;
 	case STEP_WORKDIR: fputs(spec->workdir, out); break;
 	case STEP_USER: fprintf(out, "uid %u, gid %u", spec->uid, spec->uid); break;
 	case STEP_EXEC: fputs(spec->argv[0], out); break;

@@ -42,6 +42,7 @@ enum step {
 	STEP_UPLINK,   /* waits for the way out */
 	STEP_SESSION,  /* session, keyring, resource limits, umask */
 	STEP_CAPS,     /* no capability can be gained any more */
+	STEP_LANDLOCK, /* the second wall, where the kernel has it */
 	STEP_FILTER,   /* system calls; one of its own the command loads just before exec */
 	STEP_FORK,     /* the command's process; init drops its capabilities */
 	/* the command's process */

@@ -17,6 +17,9 @@
  *     to hold and stays.  ENOSYS makes every runtime we know copy with read and write;
  *   - what tells about pages of shared layers: cachestat;
  *   - pages of the machine's huge page pool, which no memory limit counts;
+ *   - writing out whole disks: sync, and syncfs of a bind's or of /usr's, wait for and disturb
+ *     everybody on the machine.  A sandbox's own files are in memory; those of a writable bind
+ *     have fsync;
  *   - TIOCSTI and TIOCLINUX (input for the terminal outside), TIOCSETD and TCP_ULP (both
  *     load kernel modules on demand).
  */
@@ -41,7 +44,7 @@ static const struct seccomp_call allowed[] = {
 	CALL(read), CALL(write), CALL(readv), CALL(writev), CALL(pread64), CALL(pwrite64),
 	CALL(preadv), CALL(pwritev), CALL(preadv2), CALL(pwritev2), CALL(lseek), CALL(close),
 	CALL(close_range), CALL(dup), CALL(dup2), CALL(dup3), CALL(fcntl), CALL(flock),
-	CALL(fsync), CALL(fdatasync), CALL(sync), CALL(syncfs), CALL(sync_file_range),
+	CALL(fsync), CALL(fdatasync), CALL(sync_file_range),
 	CALL(ftruncate), CALL(fallocate), CALL(fadvise64), CALL(readahead),
 	CALL(copy_file_range), CALL(fstat), CALL(fstatfs), CALL(fchmod), CALL(fchown),
 	CALL(fchdir), CALL(getdents), CALL(getdents64), CALL(pipe), CALL(pipe2),
@@ -138,6 +141,7 @@ static const struct seccomp_call refused[] = {
 	CALL(finit_module), CALL(delete_module), CALL(swapon), CALL(swapoff), CALL(acct),
 	CALL(syslog), CALL(iopl), CALL(ioperm), CALL(vhangup), CALL(settimeofday),
 	CALL(clock_settime), CALL(clock_adjtime), CALL(adjtimex), CALL(nfsservctl),
+	CALL(sync), CALL(syncfs),
 	END,
 };
 

@@ -8,6 +8,7 @@
 #include "core/base/probe.h"
 
 #include <errno.h>
+#include <linux/landlock.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -18,6 +19,7 @@
 static const char *const names[] = {
 	[PROBE_CLONE3] = "clone3",
 	[PROBE_TMPFS_XATTR] = "tmpfs.xattr",
+	[PROBE_LANDLOCK] = "landlock",
 };
 _Static_assert(sizeof names / sizeof names[0] == PROBE_COUNT, "a name for each");
 
@@ -61,12 +63,19 @@ has_tmpfs_xattr(void)
 	return yes;
 }
 
+static bool
+has_landlock(void)
+{
+	return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) >= 2;
+}
+
 bool
 probe_has(enum probe feature)
 {
 	static bool (*const ask[])(void) = {
 		[PROBE_CLONE3] = has_clone3,
 		[PROBE_TMPFS_XATTR] = has_tmpfs_xattr,
+		[PROBE_LANDLOCK] = has_landlock,
 	};
 	_Static_assert(sizeof ask / sizeof ask[0] == PROBE_COUNT, "a question for each");
 

@@ -14,6 +14,9 @@ enum probe {
 	/* user.* attributes on tmpfs (Linux 6.6): without them an overlay that a user namespace
 	 * mounts with its upper directory there cannot remove lower directories. */
 	PROBE_TMPFS_XATTR,
+	/* landlock(7) that can allow links between directories (Linux 5.19), in a kernel that
+	 * has it switched on. */
+	PROBE_LANDLOCK,
 	PROBE_COUNT
 };
 

@@ -228,7 +228,7 @@ def outside(text):
     return dict(line.rsplit(" ", 1) for line in p.stdout.splitlines())
 
 
-def inside(run, text, *options):
-    r = run.python(probe(text), *options)
+def inside(run, text, *options, **kw):
+    r = run.python(probe(text), *options, **kw)
     assert r.code == 0, r.err
     return dict(line.rsplit(" ", 1) for line in r.out.splitlines())
