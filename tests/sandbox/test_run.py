@@ -119,7 +119,7 @@ def test_report_that_cannot_be_written(run):
     ["--memory", "99999999999999999999"], ["--cpus", "0"], ["--cpus", "-1"], ["--cpus", "nan"],
     ["--pids", "0"], ["--pids", "1.5"], ["--timeout", "5"], ["--timeout", "0s"],
     ["--timeout", "-1s"], ["--tmp-size", "abc"], ["--output-max", "1X"], ["--network", "maybe"],
-    ["--network", "egress"], ["--bind", "x"], ["--bind", ":/x"], ["--bind", "/tmp:rel"],
+    ["--allow", "1.2.3.4"], ["--bind", "x"], ["--bind", ":/x"], ["--bind", "/tmp:rel"],
     ["--bind", "/tmp:/"], ["--bind", "/tmp:/proc/x"], ["--bind", "/tmp:/dev"],
     ["--bind", "/tmp:/a/../b"], ["--bind", "/tmp:/x:rwx"], ["--bind", "/nonexistent:/x"],
     ["--env", "=x"], ["--env", "NAME"], ["--workdir", "relative"], ["--workdir", "/nonexistent"],
@@ -292,7 +292,7 @@ def test_print_plan(run):
         steps[steps.index("root"):steps.index("root") + 1] = ["scratch", "root", "usr"]
     assert steps == ["limits", "trees", "clone", "maps", "devices", "join", "loopback", "hostname",
                      "identity", "scratch", "root", "usr", "tmp", "bind", "dev", "proc", "mask",
-                     "quotas", "pivot", "session", "caps", "filter", "fork", "stdio", "workdir",
+                     "quotas", "pivot", "session", "caps", "landlock", "filter", "fork", "stdio", "workdir",
                      "user", "exec"]
     assert "memory 67108864 bytes" in p.stdout and "/tmp on /x, read-only" in p.stdout
 
