@@ -71,16 +71,17 @@ count_glob(const char *pattern)
 	return n;
 }
 
-/* Groups of our instance, in whatever hierarchies there are. */
+/* Groups of our instance, in whatever hierarchies there are; with a pattern for what is below
+ * them, the sandboxes' own, made ahead or left. */
 static inline unsigned
-count_groups(void)
+count_groups(const char *below)
 {
 	char pattern[128];
 	unsigned n = 0;
 	static const char *const depth[] = { "", "*/", "*/*/", "*/*/*/" };
 
 	for (size_t i = 0; i < 4; i++) {
-		snprintf(pattern, sizeof pattern, "/sys/fs/cgroup/%spratai-%s", depth[i], instance);
+		snprintf(pattern, sizeof pattern, "/sys/fs/cgroup/%spratai-%s%s", depth[i], instance, below);
 		n += count_glob(pattern);
 	}
 	return n;
@@ -95,7 +96,7 @@ stop(void)
 	assert_int_equal(waitpid(sp.pid, &status, 0), sp.pid);
 	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	close(sp.pidfd);
-	assert_int_equal(count_groups(), 0);
+	assert_int_equal(count_groups(""), 0);
 }
 
 static inline int
