@@ -16,6 +16,7 @@ import zipfile
 
 from common import BUILD, bars, percentile, save, table
 
+ASYNC_EVENTS = 64 * 50  # each is waited for afterwards
 ECHO = "def main(payload=None):\n    return payload\n"
 
 
@@ -76,14 +77,16 @@ class Platform:
         shutil.rmtree(self.dir)
 
 
-def hey(p, path, clients, seconds):
+def hey(p, path, clients, *until):
+    """until: -z TIME, or -n REQUESTS."""
     done = subprocess.run(
-        ["hey", "-z", f"{seconds}s", "-c", str(clients), "-m", "POST", "-o", "csv", "-H",
+        ["hey", *until, "-c", str(clients), "-m", "POST", "-o", "csv", "-H",
          f"X-Auth-Token: {p.token}", "-T", "application/json", "-d", '{"payload":{"key":"value"}}',
          p.url + path], check=True, stdout=subprocess.PIPE, text=True)
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     good = [r for r in rows if r["status-code"] in ("200", "202")]
     ms = [float(r["response-time"]) * 1000 for r in good]
+    seconds = max(float(r["offset"]) + float(r["response-time"]) for r in rows)
     return {"p50": percentile(ms, 50), "p99": percentile(ms, 99), "per_second": len(ms) / seconds,
             "n": len(ms), "failed": len(rows) - len(good)}
 
@@ -118,14 +121,14 @@ def main():
         rest = p.memory_kib()
         p.create("waits", type="wait_for_response")
         p.create("async")
-        hey(p, "/v1/functions/waits", 1, 1)
-        waits = {c: hey(p, "/v1/functions/waits", c, a.seconds) for c in (1, 8, 64)}
+        hey(p, "/v1/functions/waits", 1, "-z", "1s")
+        waits = {c: hey(p, "/v1/functions/waits", c, "-z", f"{a.seconds}s") for c in (1, 8, 64)}
         table("Webhook, wait_for_response, a new python3 sandbox each (ms)",
               ("clients", "p50", "p99", "events/s", "n", "failed"),
               [(str(c), r["p50"], r["p99"], r["per_second"], r["n"], r["failed"])
                for c, r in waits.items()])
         lag = lag_ms(p, "async", 50)
-        accepted = hey(p, "/v1/functions/async", 64, 2)
+        accepted = hey(p, "/v1/functions/async", 64, "-n", str(ASYNC_EVENTS))
         wait_s = drained(p)
         table("async", ("what", "value"),
               [("accepted per second, durable, 64 clients", accepted["per_second"]),

@@ -30,8 +30,19 @@ drop_groups(void)
 	return (int)syscall(SYS_setgroups, 0, NULL);
 }
 
+int
+step_network_own(struct child *c, unsigned index, struct err *e)
+{
+	(void)c;
+	(void)index;
+	if (unshare(CLONE_NEWNET))
+		return err_sys(e, errno == ENOSPC ? ERR_AGAIN : ERR_NODE, "make a network namespace");
+	return 0;
+}
+
 /*
- * First of all, so that everything after is charged to the sandbox.  A write of "0" by a
+ * Before there are ids, as soon as the caller has made the group: what comes after is charged
+ * to the sandbox.  A write of "0" by a
  * process with one thread moves it without the grace period that moving another takes.
  * Only then the cgroup namespace, whose root is the group of that moment.
  */
@@ -41,9 +52,14 @@ step_join(struct child *c, unsigned index, struct err *e)
 	(void)index;
 	if (c->place_slow >= 0 && write(c->place_slow, "0", 1) != 1)
 		return err_sys(e, ERR_NODE, "enter the cgroup");
-	for (unsigned i = 0; i < c->place.task_count; i++)
-		if (write(c->place.tasks[i], "0", 1) != 1)
+	for (unsigned i = 0; i < c->place.task_count; i++) {
+		int *tasks = &c->place.tasks[i];
+
+		if (*tasks < 0 && (*tasks = child_receive(c)) < 0)
+			return err_sys(e, ERR_NODE, "take the cgroup over");
+		if (write(*tasks, "0", 1) != 1)
 			return err_sys(e, ERR_NODE, "enter the cgroup (tasks file %u)", i);
+	}
 	if (unshare(CLONE_NEWCGROUP))
 		return err_sys(e, ERR_NODE, "make a cgroup namespace");
 	return 0;

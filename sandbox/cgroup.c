@@ -335,16 +335,6 @@ close_group(struct cgroup *g)
 	free(g);
 }
 
-/* Undoes what cgroup_create did in the first count trees.  As everywhere, the first tree
- * comes last: a group that is anywhere is there, so that a sweep need look only there. */
-static void
-undo(struct cgroup *g, unsigned count)
-{
-	while (count-- > 0)
-		unlinkat(g->m->trees[count].root, g->dir, AT_REMOVEDIR);
-	close_group(g);
-}
-
 static int
 make_directory(struct cgroup *g, const struct cgroup_tree *t, struct err *e)
 {
@@ -362,8 +352,19 @@ watch_oom(struct cgroup *g, struct err *e)
 	return t ? t->driver->watch_oom(g, t, e) : 0;
 }
 
+/* In the next tree. */
+static int
+make_next(struct cgroup *g, struct err *e)
+{
+	const struct cgroup_tree *t = &g->m->trees[g->trees];
+
+	if (make_directory(g, t, e) < 0)
+		return -1;
+	return t->driver->open(g, g->trees++, needed(&g->m->need), e);
+}
+
 struct cgroup *
-cgroup_create(struct cgroup_manager *m, const char *name, struct err *e)
+cgroup_begin(struct cgroup_manager *m, const char *name, struct err *e)
 {
 	struct cgroup *g;
 
@@ -383,20 +384,30 @@ cgroup_create(struct cgroup_manager *m, const char *name, struct err *e)
 	for (unsigned i = 0; i < SLOT_COUNT; i++)
 		g->slot[i] = -1;
 	snprintf(g->dir, sizeof g->dir, "%s%s", m->flat ? "pratai-" : "", name);
-	for (unsigned i = 0; i < m->tree_count; i++) {
-		const struct cgroup_tree *t = &m->trees[i];
-
-		if (make_directory(g, t, e) < 0) {
-			undo(g, i);
-			return NULL;
-		}
-		if (t->driver->open(g, i, needed(&m->need), e) < 0) {
-			undo(g, i + 1);
-			return NULL;
-		}
+	/* On v1 alone as well: a sweep finds nothing that is not in the first tree. */
+	if (make_next(g, e) < 0) {
+		cgroup_remove(g, NULL);
+		return NULL;
 	}
-	if (m->need.memory_bytes && watch_oom(g, e) < 0) {
-		undo(g, m->tree_count);
+	return g;
+}
+
+int
+cgroup_complete(struct cgroup *g, struct err *e)
+{
+	while (g->trees < g->m->tree_count)
+		if (make_next(g, e) < 0)
+			return -1;
+	return g->m->need.memory_bytes && g->oom < 0 ? watch_oom(g, e) : 0;
+}
+
+struct cgroup *
+cgroup_create(struct cgroup_manager *m, const char *name, struct err *e)
+{
+	struct cgroup *g = cgroup_begin(m, name, e);
+
+	if (g && cgroup_complete(g, e) < 0) {
+		cgroup_remove(g, NULL);
 		return NULL;
 	}
 	return g;
@@ -437,7 +448,7 @@ cgroup_place(const struct cgroup *g, struct cgroup_place *out)
 	out->into_fd = g->into;
 	out->task_count = 0;
 	for (unsigned i = 0; i < g->m->tree_count; i++)
-		if (g->tasks[i] >= 0)
+		if (!g->m->trees[i].driver->v2)
 			out->tasks[out->task_count++] = g->tasks[i];
 }
 
@@ -538,7 +549,9 @@ cgroup_remove(struct cgroup *g, struct err *e)
 {
 	int rc = 0;
 
-	for (unsigned i = g->m->tree_count; i-- > 0;) {
+	/* The first tree comes last: a group that is anywhere is there, so that a sweep need look
+	 * only there. */
+	for (unsigned i = g->trees; i-- > 0;) {
 		const struct cgroup_tree *t = &g->m->trees[i];
 
 		if (unlinkat(t->root, g->dir, AT_REMOVEDIR) == 0 || errno == ENOENT)

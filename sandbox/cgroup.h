@@ -15,7 +15,7 @@
  * One thread; the calls are not async-signal-safe.  All descriptors are close-on-exec.
  *
  * The life of a group:
- *   cgroup_create (ahead of time), cgroup_limit, cgroup_place, clone, cgroup_placed;
+ *   cgroup_create (ahead of time), cgroup_place, clone, cgroup_limit, cgroup_placed;
  *   poll cgroup_oom_fd; cgroup_kill until cgroup_populated is 0; cgroup_usage;
  *   cgroup_remove until it is not ERR_AGAIN.
  *
@@ -80,7 +80,8 @@ struct cgroup_place {
 	int into_fd; /* for clone3's CLONE_INTO_CGROUP; -1: no v2 tree here */
 	int tasks[CGROUP_TASKS_MAX]; /* the new process writes "0" to each, in order, while
 				      * it has one thread and before it unshares the
-				      * cgroup namespace, then closes them */
+				      * cgroup namespace, then closes them; -1: not open
+				      * before cgroup_complete */
 	unsigned task_count;
 };
 
@@ -129,7 +130,14 @@ int cgroup_run_name(char out[CGROUP_NAME_MAX], struct err *e);
  * name is unique, [a-z0-9.-]{1,47}, starts with a letter or digit.  ERR_CONFLICT: exists.
  */
 struct cgroup *cgroup_create(struct cgroup_manager *m, const char *name, struct err *e);
-/* Writes the limits and reads them back.  Once, before a process is in it. */
+/*
+ * The same in two parts, for who waits for it: cgroup_begin makes what a process can be born
+ * in (v2), cgroup_complete what it has to move into (v1), while that process starts.  A
+ * complete group is left as it is.
+ */
+struct cgroup *cgroup_begin(struct cgroup_manager *m, const char *name, struct err *e);
+int cgroup_complete(struct cgroup *g, struct err *e);
+/* Writes the limits and reads them back.  Once, before anything runs in it that they are for. */
 int cgroup_limit(struct cgroup *g, const struct cgroup_limits *limits, struct err *e);
 void cgroup_place(const struct cgroup *g, struct cgroup_place *out);
 /* The process is in: closes the descriptors that only cgroup_place needed. */

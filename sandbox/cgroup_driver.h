@@ -88,6 +88,7 @@ enum cgroup_slot {
 
 struct cgroup {
 	struct cgroup_manager *m;
+	unsigned trees; /* it is made in so many of the manager's */
 	char dir[CGROUP_DIR_MAX];
 	int into;        /* v2: the directory */
 	int events;      /* v2: cgroup.events */

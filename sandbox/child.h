@@ -90,10 +90,12 @@ int step_pivot(struct child *c, unsigned index, struct err *e);
 
 /* c->dev without CAP_MKNOD: a tmpfs with the machine's own nodes bound into it. */
 int devices_bind(struct child *c, struct err *e);
-/* c->dev as the caller makes it meanwhile: over the go socket, after the first byte. */
-int devices_send(struct child *c, struct err *e);
-int devices_receive(struct child *c, struct err *e);
 
+/* In the child, what the caller sends over the go socket: descriptors of the cgroup, the byte
+ * that the ids are there, /dev.  A descriptor; -1.  It ends the child when the caller is
+ * gone, or could not make it and says so itself. */
+int child_receive(const struct child *c);
+int step_network_own(struct child *c, unsigned index, struct err *e);
 int step_join(struct child *c, unsigned index, struct err *e);
 int step_identity(struct child *c, unsigned index, struct err *e);
 int step_uplink(struct child *c, unsigned index, struct err *e);

@@ -82,24 +82,6 @@ devices_make(struct err *e)
 }
 
 int
-devices_send(struct child *c, struct err *e)
-{
-	/* A child that is gone has said why, or will be missed by its status. */
-	if (fd_send(c->go_w, c->dev) && errno != EPIPE && errno != ECONNRESET)
-		return err_sys(e, ERR_NODE, "hand /dev over");
-	return 0;
-}
-
-int
-devices_receive(struct child *c, struct err *e)
-{
-	c->dev = fd_receive(c->go_r, 0);
-	if (c->dev < 0 && errno == EPIPE)
-		_exit(1); /* the caller is gone, or could not make it and says so itself */
-	return c->dev < 0 ? err_sys(e, ERR_NODE, "take /dev over") : 0;
-}
-
-int
 devices_bind(struct child *c, struct err *e)
 {
 	CLEAN_FD int host = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);

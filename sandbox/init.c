@@ -86,6 +86,16 @@ child_step(struct child *c, const struct plan_step *s,
 	return rc;
 }
 
+int
+child_receive(const struct child *c)
+{
+	int fd = fd_receive(c->go_r, 0);
+
+	if (fd < 0 && (errno == EPIPE || errno == ECONNRESET))
+		_exit(1);
+	return fd;
+}
+
 void
 child_report(const struct child *c, struct record *r)
 {
@@ -234,6 +244,7 @@ _Noreturn void
 child_main(struct child *c)
 {
 	static int (*const steps[STEP_COUNT])(struct child *, unsigned, struct err *) = {
+		[STEP_NETWORK] = step_network_own,
 		[STEP_JOIN] = step_join,         [STEP_IDENTITY] = step_identity,
 		[STEP_TREES] = step_trees,       [STEP_SCRATCH] = step_scratch,
 		[STEP_ROOT] = step_root,         [STEP_USR] = step_usr,

@@ -1,10 +1,12 @@
 /*
  * The caller's side of a sandbox's start: what has to be done from outside.
  *
- * One clone3 makes the process in all its namespaces (but cgroup's, which must be made
- * from inside the group), and on v2 in its cgroup.  The child waits for the id maps,
- * which only a process of the parent user namespace may write.  Signals are blocked
- * meanwhile, so that no handler of the caller's runs in the child.
+ * One clone3 makes the process in its namespaces, and on v2 in its cgroup; two namespaces it
+ * makes itself: cgroup's, which must be made from inside the group, and the network's, which
+ * takes as long as all else here: meanwhile the caller makes the group's v1 part and writes the
+ * limits.  Then the child waits for its way into the group and for the id maps, which only a
+ * process of the parent user namespace may write.  Signals are blocked during the clone, so
+ * that no handler of the caller's runs in the child.
  *
  * clone3 has a fallback, clone, for where a filter around us refuses the new call.
  *
@@ -38,12 +40,12 @@
 #include "core/base/probe.h"
 #include "sandbox/child.h"
 
+/* Of the group as it is before the clone; the child may have to get some of it later. */
 static int
-step_limits(struct child *c, unsigned index, struct err *e)
+find_place(struct child *c, struct err *e)
 {
-	(void)index;
-	if (cgroup_limit(c->spec->group, &c->spec->limits, e))
-		return -1;
+	if (!c->spec->group)
+		return 0;
 	cgroup_place(c->spec->group, &c->place);
 	if (!probe_has(PROBE_CLONE3)) {
 		err_clear(e);
@@ -55,12 +57,37 @@ step_limits(struct child *c, unsigned index, struct err *e)
 	return 0;
 }
 
+/* A child that is gone has said why, or will be missed by its status. */
+static int
+child_send(const struct child *c, int fd)
+{
+	return fd_send(c->go_w, fd) && errno != EPIPE && errno != ECONNRESET ? -1 : 0;
+}
+
+static int
+step_limits(struct child *c, unsigned index, struct err *e)
+{
+	struct cgroup *group = c->spec->group;
+	struct cgroup_place now;
+
+	(void)index;
+	if (cgroup_complete(group, e) || cgroup_limit(group, &c->spec->limits, e))
+		return -1;
+	cgroup_place(group, &now);
+	for (unsigned i = 0; i < now.task_count; i++)
+		if (c->place.tasks[i] < 0 && child_send(c, now.tasks[i]))
+			return err_sys(e, ERR_NODE, "hand the cgroup over");
+	return 0;
+}
+
 static int
 step_devices(struct child *c, unsigned index, struct err *e)
 {
 	(void)index;
 	c->dev = devices_make(e);
-	return c->dev < 0 ? -1 : devices_send(c, e);
+	if (c->dev >= 0 && child_send(c, c->dev))
+		return err_sys(e, ERR_NODE, "hand /dev over");
+	return c->dev < 0 ? -1 : 0;
 }
 
 static int
@@ -144,7 +171,8 @@ step_clone(struct child *c, unsigned index, struct err *e)
 	int saved;
 
 	(void)index;
-	if (c->spec->network != SANDBOX_NET_HOST && c->spec->netns < 0)
+	/* The uplink's process needs it as soon as there is a child. */
+	if (c->spec->network == SANDBOX_NET_EGRESS && c->spec->netns < 0)
 		flags |= CLONE_NEWNET;
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before);
@@ -352,7 +380,7 @@ sandbox_start(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e
 	    (c.dev = fcntl(spec->devices, F_DUPFD_CLOEXEC, 3)) < 0)
 		rc = err_sys(e, ERR_NODE, "take the prepared /dev");
 	if (rc == 0)
-		rc = run_steps(&c, e);
+		rc = find_place(&c, e) || run_steps(&c, e) ? -1 : 0;
 	close_copies(&c);
 	if (rc) {
 		undo(&c);

@@ -468,8 +468,10 @@ step_dev(struct child *c, unsigned index, struct err *e)
 	CLEAN_FD int part = c->plan.root == ROOT_PREMOUNT ? fd_steal(&c->shm) : scratch_part(c, "shm");
 
 	(void)index;
-	if (c->dev < 0 && (c->rootless ? devices_bind(c, e) : devices_receive(c, e)))
+	if (c->dev < 0 && c->rootless && devices_bind(c, e))
 		return -1;
+	if (c->dev < 0 && (c->dev = child_receive(c)) < 0)
+		return err_sys(e, ERR_NODE, "take /dev over");
 	if (attach(c, c->dev, "dev", false, e))
 		return -1;
 	if (part < 0 || tree_attach_at(part, c->dev, "shm"))

@@ -126,8 +126,6 @@ add_caller(struct plan *p, const struct sandbox_spec *spec)
 {
 	bool rootless = spec->uid_base == 0;
 
-	if (spec->group)
-		add(p, SIDE_CALLER, STEP_LIMITS, 0);
 	if (!rootless)
 		add(p, SIDE_CALLER, STEP_TREES, 0);
 	if (p->root == ROOT_PREMOUNT)
@@ -135,6 +133,9 @@ add_caller(struct plan *p, const struct sandbox_spec *spec)
 	if (spec->netns >= 0)
 		add(p, SIDE_CALLER, STEP_NETWORK, 0);
 	add(p, SIDE_CALLER, STEP_CLONE, 0);
+	/* While init makes the network: the child runs nothing but our code before the maps. */
+	if (spec->group)
+		add(p, SIDE_CALLER, STEP_LIMITS, 0);
 	add(p, SIDE_CALLER, STEP_MAPS, 0);
 	/* While init mounts the root. */
 	if (!rootless && spec->devices < 0)
@@ -146,12 +147,15 @@ add_caller(struct plan *p, const struct sandbox_spec *spec)
 static void
 add_init(struct plan *p, const struct sandbox_spec *spec)
 {
-	if (spec->group)
-		add(p, SIDE_INIT, STEP_JOIN, 0);
-	/* These need no ids, so they fill the time in which the caller writes the maps. */
+	/* These need no ids, so they fill the time in which the caller makes the group and writes
+	 * limits and maps. */
+	if (spec->network == SANDBOX_NET_NONE && spec->netns < 0)
+		add(p, SIDE_INIT, STEP_NETWORK, 0);
 	if (spec->network != SANDBOX_NET_HOST && spec->netns < 0)
 		add(p, SIDE_INIT, STEP_LOOPBACK, 0);
 	add(p, SIDE_INIT, STEP_HOSTNAME, 0);
+	if (spec->group)
+		add(p, SIDE_INIT, STEP_JOIN, 0);
 	add(p, SIDE_INIT, STEP_IDENTITY, 0);
 	if (spec->uid_base == 0)
 		add(p, SIDE_INIT, STEP_TREES, 0);
@@ -232,9 +236,11 @@ print_detail(const struct plan *p, const struct plan_step *s, const struct sandb
 	case STEP_LIMITS: print_limits(&spec->limits, out); break;
 	case STEP_TREES: print_trees(spec, out); break;
 	case STEP_CLONE:
-		fprintf(out, "user mount pid ipc uts cgroup%s",
-			spec->network == SANDBOX_NET_HOST ? "" : " net");
+		fprintf(out, "user mount pid ipc uts%s",
+			spec->network == SANDBOX_NET_EGRESS ? " net" : "");
 		break;
+	case STEP_NETWORK: fputs(s->side == SIDE_INIT ? "a new one" : "one made ahead", out); break;
+	case STEP_JOIN: fputs("cgroup namespace", out); break;
 	case STEP_MAPS:
 		if (spec->uid_base)
 			fprintf(out, "0-%d are %u-%u of the host", SANDBOX_IDS - 1, spec->uid_base,

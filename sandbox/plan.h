@@ -12,22 +12,23 @@
 struct err;
 struct sandbox_spec;
 
-/* In the order in which they are executed, but for STEP_TREES: without root's powers init
- * does it, after STEP_IDENTITY. */
+/* In the order in which they are executed, but for two that are init's without a prepared
+ * namespace (STEP_NETWORK, its first) or without root's powers (STEP_TREES, after
+ * STEP_IDENTITY). */
 enum step {
 	/* the caller */
-	STEP_LIMITS,   /* the cgroup's limits */
 	STEP_TREES,    /* detached copies of layers and binds */
 	STEP_PREMOUNT, /* older kernels: the root is mounted outside of the user namespace */
-	STEP_NETWORK,  /* into a network namespace made ahead */
+	STEP_NETWORK,  /* into a network namespace made ahead; an own one */
 	STEP_CLONE,    /* the process, in its namespaces */
+	STEP_LIMITS,   /* the cgroup's limits, and those of its parts that were not needed yet */
 	STEP_MAPS,     /* its ids */
 	STEP_DEVICES,  /* a detached /dev */
 	STEP_EGRESS,   /* the process that is the sandbox's way out */
 	/* the sandbox's init */
-	STEP_JOIN,     /* into the cgroup; cgroup namespace */
 	STEP_LOOPBACK, /* lo up */
 	STEP_HOSTNAME,
+	STEP_JOIN,     /* into the cgroup; cgroup namespace */
 	STEP_IDENTITY, /* waits for the ids; becomes uid 0 of them */
 	STEP_SCRATCH,  /* the tmpfs that holds all that is written */
 	STEP_ROOT,     /* the overlay over the layers */

@@ -95,11 +95,10 @@ take_progress(struct sandbox *sb)
 		return;
 	o->setup_ns = p->running_ns - sb->start_ns;
 	o->steps_done |= p->steps_done;
-	for (int i = STEP_JOIN; i < STEP_COUNT; i++)
-		o->step_us[i] = p->step_us[i];
-	/* Without root's powers this one is init's. */
-	if (p->step_us[STEP_TREES])
-		o->step_us[STEP_TREES] = p->step_us[STEP_TREES];
+	/* Its own, and what it inherited from the caller by the clone. */
+	for (int i = 0; i < STEP_COUNT; i++)
+		if (p->steps_done >> i & 1)
+			o->step_us[i] = p->step_us[i];
 }
 
 static void

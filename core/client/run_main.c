@@ -466,7 +466,7 @@ take_group(struct run *r, struct err *e)
 	cgroup_sweep(r->manager, NULL);
 	if (cgroup_run_name(name, e))
 		return -1;
-	r->spec.group = cgroup_create(r->manager, name, e);
+	r->spec.group = cgroup_begin(r->manager, name, e);
 	return r->spec.group ? 0 : -1;
 }
 

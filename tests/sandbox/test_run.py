@@ -290,8 +290,8 @@ def test_print_plan(run):
     if "premount" in steps:  # Linux below 6.6
         steps.remove("premount")
         steps[steps.index("root"):steps.index("root") + 1] = ["scratch", "root", "usr"]
-    assert steps == ["limits", "trees", "clone", "maps", "devices", "join", "loopback", "hostname",
-                     "identity", "scratch", "root", "usr", "tmp", "bind", "dev", "proc", "mask",
+    assert steps == ["trees", "clone", "limits", "maps", "devices", "network", "loopback", "hostname",
+                     "join", "identity", "scratch", "root", "usr", "tmp", "bind", "dev", "proc", "mask",
                      "quotas", "pivot", "session", "caps", "landlock", "filter", "fork", "stdio", "workdir",
                      "user", "exec"]
     assert "memory 67108864 bytes" in p.stdout and "/tmp on /x, read-only" in p.stdout

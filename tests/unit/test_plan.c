@@ -60,7 +60,7 @@ test_steps(void **state)
 	struct sandbox_spec s = spec();
 
 	(void)state;
-	assert_string_equal(names(&s, true), "trees clone maps devices loopback hostname identity "
+	assert_string_equal(names(&s, true), "trees clone maps devices network loopback hostname identity "
 					     "scratch root tmp dev " INIT_END);
 	s.group = (struct cgroup *)(uintptr_t)1;
 	s.usr = "/usr";
@@ -69,7 +69,7 @@ test_steps(void **state)
 	s.binds[0].target = "/a";
 	s.binds[1].target = "/b/c";
 	assert_string_equal(names(&s, true),
-			    "limits trees network clone maps devices join hostname identity scratch root "
+			    "trees network clone limits maps devices hostname join identity scratch root "
 			    "usr tmp bind bind dev " INIT_END);
 	s.network = SANDBOX_NET_HOST;
 	s.netns = -1;
@@ -84,10 +84,10 @@ test_older_kernels(void **state)
 	(void)state;
 	s.usr = "/usr";
 	assert_string_equal(names(&s, false),
-			    "trees premount clone maps devices loopback hostname identity root tmp dev " INIT_END);
+			    "trees premount clone maps devices network loopback hostname identity root tmp dev " INIT_END);
 	s.uid_base = 0;
 	assert_string_equal(names(&s, false),
-			    "clone maps loopback hostname identity trees scratch root usr tmp dev " INIT_END);
+			    "clone maps network loopback hostname identity trees scratch root usr tmp dev " INIT_END);
 }
 
 /* Everything that needs privilege before it is given up, whatever is asked for. */
