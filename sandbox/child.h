@@ -46,6 +46,8 @@ struct child {
 	struct plan plan;
 	struct progress *progress;
 	bool rootless;
+	uint64_t clock_start_ns;  /* when the command's clocks began, by the machine's */
+	uint64_t clock_behind_ns; /* this process's clock is: 0, but in the command's process */
 	uint32_t step_us[STEP_COUNT];
 	uint64_t steps_done;
 
@@ -68,6 +70,9 @@ struct child {
 	int proc, sys_user;
 	int gate_r, gate_w;
 };
+
+/* The machine's monotonic clock, in the command's process as well. */
+uint64_t child_now_ns(const struct child *c);
 
 /* Runs step i of the plan by fn and notes its time. */
 int child_step(struct child *c, const struct plan_step *s,
@@ -101,6 +106,7 @@ int step_identity(struct child *c, unsigned index, struct err *e);
 int step_uplink(struct child *c, unsigned index, struct err *e);
 int step_loopback(struct child *c, unsigned index, struct err *e);
 int step_hostname(struct child *c, unsigned index, struct err *e);
+int step_clock(struct child *c, unsigned index, struct err *e);
 int step_quotas(struct child *c, unsigned index, struct err *e);
 int step_session(struct child *c, unsigned index, struct err *e);
 int step_caps(struct child *c, unsigned index, struct err *e);

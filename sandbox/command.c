@@ -237,7 +237,7 @@ command_exec(struct child *c, struct err *e)
 	c->steps_done |= 1ull << STEP_EXEC;
 	memcpy(c->progress->step_us, c->step_us, sizeof c->step_us);
 	c->progress->steps_done = c->steps_done;
-	c->progress->running_ns = clock_mono_ns();
+	c->progress->running_ns = child_now_ns(c);
 	/* From here on nothing is called but execve: it may be all that the filter allows. */
 	if (c->spec->filter && load_filter(c, e)) {
 		err_step(e, step_name(STEP_FILTER));

@@ -6,12 +6,14 @@
  * bound into a tmpfs of the sandbox's.  Either way it is the sandbox's own (a shared one
  * would share locks), and read-only when the command runs.  No console, no ptys: the
  * image's idea of /dev/console or /dev/null is never looked at (CVE-2025-31133,
- * CVE-2025-52565).  "empty" is an empty directory to cover others with.
+ * CVE-2025-52565).  "empty" and "boot_id" are there to cover others with.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -50,6 +52,25 @@ new_dev(struct err *e)
 	return dev;
 }
 
+/* A random UUID (version 4), which nothing else has. */
+static int
+make_boot_id(int dev, struct err *e)
+{
+	CLEAN_FD int fd = openat(dev, "boot_id", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
+	unsigned char r[16];
+	char text[40];
+	int n;
+
+	if (fd < 0 || getrandom(r, sizeof r, 0) != (ssize_t)sizeof r)
+		return err_sys(e, ERR_NODE, "make /dev/boot_id");
+	r[6] = (r[6] & 0x0f) | 0x40;
+	r[8] = (r[8] & 0x3f) | 0x80;
+	n = snprintf(text, sizeof text,
+		     "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x\n", r[0], r[1],
+		     r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14], r[15]);
+	return write(fd, text, (size_t)n) == n ? 0 : err_sys(e, ERR_NODE, "write /dev/boot_id");
+}
+
 static int
 fill(int dev, struct err *e)
 {
@@ -58,7 +79,7 @@ fill(int dev, struct err *e)
 			return err_sys(e, ERR_NODE, "make /dev/%s", links[i].name);
 	if (mkdirat(dev, "shm", 0755) || mkdirat(dev, "empty", 0555))
 		return err_sys(e, ERR_NODE, "make the directories of /dev");
-	return 0;
+	return make_boot_id(dev, e);
 }
 
 int

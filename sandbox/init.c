@@ -70,6 +70,12 @@ child_fault(struct child *c, const struct plan_step *s, struct err *e)
 }
 #endif
 
+uint64_t
+child_now_ns(const struct child *c)
+{
+	return clock_mono_ns() + c->clock_behind_ns;
+}
+
 int
 child_step(struct child *c, const struct plan_step *s,
 	   int (*fn)(struct child *, unsigned, struct err *), struct err *e)
@@ -99,7 +105,7 @@ child_receive(const struct child *c)
 void
 child_report(const struct child *c, struct record *r)
 {
-	r->at_ns = clock_mono_ns();
+	r->at_ns = child_now_ns(c);
 	while (write(c->status_w, r, sizeof *r) < 0 && errno == EINTR)
 		;
 }
@@ -226,7 +232,8 @@ become_init(struct child *c, const struct plan_step *s)
 		fail(c, SANDBOX_SETUP_FAILED, &e);
 	}
 	if (pid == 0) {
-		c->step_us[s->step] = (uint32_t)((clock_mono_ns() - start) / NS_PER_US);
+		c->clock_behind_ns = c->clock_start_ns;
+		c->step_us[s->step] = (uint32_t)((child_now_ns(c) - start) / NS_PER_US);
 		c->steps_done |= 1ull << s->step;
 		return;
 	}
@@ -251,6 +258,7 @@ child_main(struct child *c)
 		[STEP_TMP] = step_tmp,           [STEP_BIND] = step_bind,
 		[STEP_DEV] = step_dev,           [STEP_PROC] = step_proc,
 		[STEP_QUOTAS] = step_quotas,     [STEP_MASK] = step_mask,
+		[STEP_CLOCK] = step_clock,
 		[STEP_PIVOT] = step_pivot,       [STEP_LOOPBACK] = step_loopback,
 		[STEP_HOSTNAME] = step_hostname, [STEP_SESSION] = step_session,
 		[STEP_CAPS] = step_caps,         [STEP_LANDLOCK] = step_landlock,

@@ -374,6 +374,7 @@ sandbox_start(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e
 	/* Asked here, so that the child finds the answer. */
 	probe_has(PROBE_CLONE3);
 	probe_has(PROBE_LANDLOCK);
+	probe_has(PROBE_TIME_NAMESPACE);
 	rc = make_pipes(&c, e) || make_progress(sb, e) ? -1 : 0;
 	c.progress = sb->progress;
 	if (rc == 0 && spec->devices >= 0 &&

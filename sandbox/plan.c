@@ -29,6 +29,7 @@ static const char *const names[] = {
 	[STEP_SESSION] = "session",   [STEP_FORK] = "fork",         [STEP_STDIO] = "stdio",
 	[STEP_WORKDIR] = "workdir",   [STEP_USER] = "user",         [STEP_CAPS] = "caps",
 	[STEP_FILTER] = "filter",     [STEP_EXEC] = "exec",         [STEP_LANDLOCK] = "landlock",
+	[STEP_CLOCK] = "clock",
 };
 _Static_assert(sizeof names / sizeof names[0] == STEP_COUNT, "a name for each");
 
@@ -170,6 +171,7 @@ add_init(struct plan *p, const struct sandbox_spec *spec)
 	add(p, SIDE_INIT, STEP_DEV, 0);
 	add(p, SIDE_INIT, STEP_PROC, 0);
 	add(p, SIDE_INIT, STEP_MASK, 0);
+	add(p, SIDE_INIT, STEP_CLOCK, 0);
 	add(p, SIDE_INIT, STEP_QUOTAS, 0);
 	add(p, SIDE_INIT, STEP_PIVOT, 0);
 	if (spec->network == SANDBOX_NET_EGRESS)

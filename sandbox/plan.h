@@ -38,6 +38,7 @@ enum step {
 	STEP_DEV,      /* /dev, /dev/shm */
 	STEP_PROC,     /* /proc */
 	STEP_MASK,     /* what of /proc is hidden or read-only */
+	STEP_CLOCK,    /* the time since boot begins, where the kernel has time namespaces */
 	STEP_QUOTAS,   /* no further namespaces; inotify bounded */
 	STEP_PIVOT,    /* the new root; the old one goes */
 	STEP_UPLINK,   /* waits for the way out */

@@ -5,7 +5,8 @@
  * uid's (as root).  Not subset=pid: it would take /proc/meminfo, cpuinfo, stat and
  * uptime away, which interpreters, psutil, JVMs and thread pools read.  Instead, what
  * everybody may read and tells about the machine or its other users is covered: files by
- * /dev/null, directories by an empty one; so is what everybody may write (pressure, whose
+ * /dev/null, directories by an empty one, the boot id by another; so is what everybody may
+ * write (pressure, whose
  * triggers are kernel memory and work of the machine's).  Files of root's alone (kcore,
  * kmsg, timer_list, sysrq-trigger, ...) need no cover: that root is no id of the sandbox's,
  * and no capability of a user namespace reaches them.  /proc/sys has files that belong to
@@ -17,13 +18,19 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "core/base/clock.h"
 #include "core/base/fdio.h"
+#include "core/base/probe.h"
 #include "sandbox/child.h"
 #include "sandbox/tree.h"
 
@@ -57,13 +64,13 @@ step_proc(struct child *c, unsigned index, struct err *e)
  * root are mounts of their own.
  */
 static int
-cover(struct child *c, const char *name, bool directory)
+cover(struct child *c, const char *name, const char *by)
 {
 	struct mount_attr locked = { .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC };
 	char target[64];
 
 	snprintf(target, sizeof target, "proc/%s", name);
-	if (mount(directory ? "dev/empty" : "dev/null", target, NULL, MS_BIND, NULL))
+	if (mount(by, target, NULL, MS_BIND, NULL))
 		return errno == ENOENT && faccessat(c->proc, name, F_OK, AT_SYMLINK_NOFOLLOW) &&
 				       errno == ENOENT ?
 			       0 :
@@ -89,26 +96,58 @@ make_readonly(struct child *c, const char *name)
 int
 step_mask(struct child *c, unsigned index, struct err *e)
 {
+	static const char nothing[] = "dev/null", empty[] = "dev/empty";
 	static const struct {
-		const char *name;
-		bool directory;
+		const char *name, *by;
 	} covered[] = {
-		{ "acpi", true },    { "asound", true },         { "interrupts", false },
-		{ "kallsyms", false }, { "key-users", false },   { "keys", false },
-		{ "latency_stats", false }, { "locks", false },  { "pressure", true },
-		{ "sched_debug", false }, { "scsi", true },
+		{ "acpi", empty },        { "asound", empty },    { "bus", empty },
+		{ "cmdline", nothing },   { "diskstats", nothing }, { "fs", empty },
+		{ "interrupts", nothing }, { "kallsyms", nothing }, { "key-users", nothing },
+		{ "keys", nothing },      { "latency_stats", nothing }, { "locks", nothing },
+		{ "modules", nothing },   { "partitions", nothing }, { "pressure", empty },
+		{ "sched_debug", nothing }, { "scsi", empty },
+		{ "sys/kernel/random/boot_id", "dev/boot_id" },
 	};
-	static const char *const readonly[] = { "sys" };
 
 	(void)index;
 	if (fchdir(c->root))
 		return err_sys(e, ERR_NODE, "enter the root");
+	/* First, or it would lie over what covers a part of it. */
+	if (make_readonly(c, "sys"))
+		return err_sys(e, ERR_NODE, "make /proc/sys read-only");
 	for (size_t i = 0; i < sizeof covered / sizeof covered[0]; i++)
-		if (cover(c, covered[i].name, covered[i].directory))
+		if (cover(c, covered[i].name, covered[i].by))
 			return err_sys(e, ERR_NODE, "cover /proc/%s", covered[i].name);
-	for (size_t i = 0; i < sizeof readonly / sizeof readonly[0]; i++)
-		if (make_readonly(c, readonly[i]))
-			return err_sys(e, ERR_NODE, "make /proc/%s read-only", readonly[i]);
+	return 0;
+}
+
+/*
+ * Its clocks of the time since boot begin now: for the processes that init will have, not for
+ * init.  The file belongs to who may trace us, which is nobody (the ids have changed) but for
+ * this moment, in which nobody else is in the sandbox.
+ */
+int
+step_clock(struct child *c, unsigned index, struct err *e)
+{
+	uint64_t start = clock_mono_ns() / NS_PER_S;
+	struct timespec boot;
+	char text[128];
+	CLEAN_FD int fd = -1;
+	int n;
+
+	(void)index;
+	if (!probe_has(PROBE_TIME_NAMESPACE))
+		return 0;
+	if (unshare(CLONE_NEWTIME) || clock_gettime(CLOCK_BOOTTIME, &boot))
+		return err_sys(e, ERR_NODE, "make a time namespace");
+	n = snprintf(text, sizeof text, "monotonic -%" PRIu64 " 0\nboottime -%lld 0\n", start,
+		     (long long)boot.tv_sec);
+	prctl(PR_SET_DUMPABLE, 1);
+	fd = openat(c->proc, "self/timens_offsets", O_WRONLY | O_CLOEXEC);
+	prctl(PR_SET_DUMPABLE, 0);
+	if (fd < 0 || write(fd, text, (size_t)n) != n)
+		return err_sys(e, ERR_NODE, "write timens_offsets");
+	c->clock_start_ns = start * NS_PER_S;
 	return 0;
 }
 

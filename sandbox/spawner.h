@@ -98,7 +98,7 @@ enum spawn_reason {
 	SPAWN_REASON_COUNT
 };
 
-enum { SPAWN_STEPS_MAX = 32 };
+enum { SPAWN_STEPS_MAX = 40 };
 
 struct spawn_result {
 	uint64_t tag;

@@ -20,6 +20,7 @@ static const char *const names[] = {
 	[PROBE_CLONE3] = "clone3",
 	[PROBE_TMPFS_XATTR] = "tmpfs.xattr",
 	[PROBE_LANDLOCK] = "landlock",
+	[PROBE_TIME_NAMESPACE] = "time.namespace",
 };
 _Static_assert(sizeof names / sizeof names[0] == PROBE_COUNT, "a name for each");
 
@@ -69,6 +70,12 @@ has_landlock(void)
 	return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) >= 2;
 }
 
+static bool
+has_time_namespace(void)
+{
+	return !access("/proc/self/ns/time_for_children", F_OK);
+}
+
 bool
 probe_has(enum probe feature)
 {
@@ -76,6 +83,7 @@ probe_has(enum probe feature)
 		[PROBE_CLONE3] = has_clone3,
 		[PROBE_TMPFS_XATTR] = has_tmpfs_xattr,
 		[PROBE_LANDLOCK] = has_landlock,
+		[PROBE_TIME_NAMESPACE] = has_time_namespace,
 	};
 	_Static_assert(sizeof ask / sizeof ask[0] == PROBE_COUNT, "a question for each");
 

@@ -17,6 +17,8 @@ enum probe {
 	/* landlock(7) that can allow links between directories (Linux 5.19), in a kernel that
 	 * has it switched on. */
 	PROBE_LANDLOCK,
+	/* time_namespaces(7) (Linux 5.6, where configured). */
+	PROBE_TIME_NAMESPACE,
 	PROBE_COUNT
 };
 

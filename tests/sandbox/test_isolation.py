@@ -11,12 +11,13 @@ import socket
 import stat
 import subprocess
 import sys
+import uuid
 
 import pytest
 
-from conftest import PRATAI, inside, outside, wait_for
+from conftest import PRATAI, become_ordinary, inside, outside, wait_for
 
-NAMESPACES = "user", "mnt", "pid", "ipc", "uts", "cgroup", "net"
+NAMESPACES = "user", "mnt", "pid", "ipc", "uts", "cgroup", "net", "time"
 
 
 def links(text):
@@ -189,7 +190,7 @@ def test_dev(run):
                    "    s = os.lstat('/dev/' + n)\n"
                    "    print(n, stat.S_IFMT(s.st_mode) >> 12, os.major(s.st_rdev), os.minor(s.st_rdev))")
     assert r.out.splitlines() == [
-        "empty 4 0 0", "fd 10 0 0", "full 2 1 7", "null 2 1 3", "random 2 1 8", "shm 4 0 0",
+        "boot_id 8 0 0", "empty 4 0 0", "fd 10 0 0", "full 2 1 7", "null 2 1 3", "random 2 1 8", "shm 4 0 0",
         "stderr 10 0 0", "stdin 10 0 0", "stdout 10 0 0", "tty 2 5 0", "urandom 2 1 9",
         "zero 2 1 5"]
     r = run.sh("echo x >/dev/null && head -c 3 /dev/zero | wc -c && head -c 3 /dev/urandom | wc -c")
@@ -208,12 +209,61 @@ def test_proc_hides_other_processes(run):
 def test_proc_is_masked(run):
     """P02: of those files that this kernel has.  locks shows OFD locks of all sandboxes."""
     names = [n for n in ("keys", "key-users", "kallsyms", "interrupts", "locks", "sched_debug",
-                         "latency_stats")
+                         "latency_stats", "cmdline", "diskstats", "modules", "partitions")
              if os.path.exists("/proc/" + n)]
     assert {"keys", "interrupts"} <= set(names) and open("/proc/interrupts").read(1)
     r = run.sh("cd /proc; for f in %s; do stat -c %%t.%%T $f; cat $f; done" % " ".join(names),
                "--uid", "0")
     assert r.out == "1.3\n" * len(names)
+    assert os.listdir("/proc/bus") and os.listdir("/proc/fs")
+    assert run.sh("ls /proc/bus /proc/fs").out.split() == ["/proc/bus:", "/proc/fs:"]
+
+
+CLOCKS = """
+import os, time
+def field(file, name):
+    return next(line.split()[1] for line in open(file) if line.startswith(name))
+ticks = int(open("/proc/self/stat").read().rsplit(")", 1)[1].split()[19])
+for value in (open("/proc/uptime").read().split()[0], time.monotonic(),
+              time.clock_gettime(time.CLOCK_BOOTTIME), time.clock_gettime(time.CLOCK_MONOTONIC_RAW),
+              ticks / os.sysconf("SC_CLK_TCK"), time.time() - int(field("/proc/stat", "btime"))):
+    print(float(value))
+"""
+
+
+@pytest.mark.parametrize("who", ["root", "user"])
+def test_how_long_the_machine_runs_is_not_seen(run, who):
+    """The control: outside, all of these are the machine's."""
+    control = subprocess.run([sys.executable, "-I", "-c", CLOCKS], capture_output=True, text=True,
+                             check=True)
+    up = float(open("/proc/uptime").read().split()[0])
+    assert all(abs(float(v) - up) < 30 for v in control.stdout.split())
+    if who == "user":
+        become_ordinary(run)
+    r = run.python(CLOCKS)
+    assert r.code == 0 and len(r.out.split()) == 6, r.err
+    assert all(-1 <= float(v) < min(60, up / 2) for v in r.out.split()), r.out
+
+
+def test_the_clocks_of_a_report_are_the_machines(run):
+    """The command's own clocks begin anew; the report's durations know it."""
+    r = run.sh("sleep 0.3")
+    assert 0.3e6 <= r.report["wall_us"] < 30e6, r.report
+    assert sum(us for step, us in r.report["steps_us"].items() if step != "total") < 30e6
+    r = run.sh("sleep 0.3", env={"PRATAI_DISABLE": "time.namespace"})
+    assert 0.3e6 <= r.report["wall_us"] < 30e6, r.report
+
+
+@pytest.mark.parametrize("who", ["root", "user"])
+def test_a_boot_id_of_its_own(run, who):
+    if who == "user":
+        become_ordinary(run)
+    name = "/proc/sys/kernel/random/boot_id"
+    seen = [open(name).read(), *(run(argv=["/bin/cat", name]).out for _ in range(2))]
+    assert len(set(seen)) == 3
+    for text in seen:
+        assert str(uuid.UUID(text.strip(), version=4)) + "\n" == text
+    assert run.sh("echo x >" + name).code != 0
 
 
 def test_proc_of_root_alone(run):

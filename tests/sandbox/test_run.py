@@ -292,7 +292,7 @@ def test_print_plan(run):
         steps[steps.index("root"):steps.index("root") + 1] = ["scratch", "root", "usr"]
     assert steps == ["trees", "clone", "limits", "maps", "devices", "network", "loopback", "hostname",
                      "join", "identity", "scratch", "root", "usr", "tmp", "bind", "dev", "proc", "mask",
-                     "quotas", "pivot", "session", "caps", "landlock", "filter", "fork", "stdio", "workdir",
+                     "clock", "quotas", "pivot", "session", "caps", "landlock", "filter", "fork", "stdio", "workdir",
                      "user", "exec"]
     assert "memory 67108864 bytes" in p.stdout and "/tmp on /x, read-only" in p.stdout
 

@@ -52,7 +52,7 @@ names(const struct sandbox_spec *s, bool user_xattr)
 	return text;
 }
 
-#define INIT_END "proc mask quotas pivot session caps landlock filter fork stdio workdir user exec"
+#define INIT_END "proc mask clock quotas pivot session caps landlock filter fork stdio workdir user exec"
 
 static void
 test_steps(void **state)
