@@ -36,7 +36,7 @@ LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,--gc-sections -Wl,--as-needed \
 # ---- modules: a static library each ----------------------------------------------
 
 modules := core/base core/model netio store sandbox rootfs core/build core/api core/agent \
-	core/scheduler core/node core/client
+	core/scheduler core/node core/client core/run
 objects = $(patsubst %.c,$(B)/%.o,$(filter-out %/main.c %_main.c,$(wildcard $(1)/*.c)))
 library = $(B)/lib$(subst /,-,$(1)).a
 define module_rule
@@ -69,7 +69,8 @@ all: $(programs) runtimes
 include $(wildcard sandbox/*.mk runtimes/*.mk tests/*.mk bench/*.mk)
 
 # Static: half a millisecond less to start, which is a tenth of a sandbox.
-$(B)/pratai: $(B)/core/client/run_main.o $(call library,sandbox) $(call library,rootfs) $(base)
+$(B)/pratai: $(B)/core/run/run_main.o $(call library,core/run) $(call library,sandbox) \
+		$(call library,rootfs) $(base)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) $(if $(SAN)$(COV),,-static-pie) -o $@ $^ -lm
 

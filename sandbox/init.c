@@ -30,6 +30,7 @@
 #include "core/base/caps.h"
 #include "sandbox/child.h"
 #include "sandbox/seccomp.h"
+#include "sandbox/userns.h"
 
 /*
  * Test builds only: at PRATAI_STOP_AT=step the process says so and waits, the caller for ever,
@@ -247,6 +248,17 @@ become_init(struct child *c, const struct plan_step *s)
 	reap(c, pid);
 }
 
+/* The first step of all (the network, or the host name) needs a capability in the new namespace,
+ * which a security module may have taken from an ordinary user's. */
+static _Noreturn void
+fail_step(const struct child *c, const struct plan_step *s, struct err *e)
+{
+	if (c->rootless && (s->step == STEP_NETWORK || s->step == STEP_HOSTNAME))
+		userns_explain("/proc/sys", e);
+	err_step(e, step_name(s->step));
+	fail(c, SANDBOX_SETUP_FAILED, e);
+}
+
 _Noreturn void
 child_main(struct child *c)
 {
@@ -278,7 +290,7 @@ child_main(struct child *c)
 		if (s->step == STEP_FORK)
 			become_init(c, s);
 		else if (child_step(c, s, steps[s->step], &e))
-			fail(c, SANDBOX_SETUP_FAILED, &e);
+			fail_step(c, s, &e);
 	}
 	run_command(c);
 }

@@ -39,6 +39,7 @@
 #include "core/base/fdio.h"
 #include "core/base/probe.h"
 #include "sandbox/child.h"
+#include "sandbox/userns.h"
 
 /* Of the group as it is before the clone; the child may have to get some of it later. */
 static int
@@ -184,13 +185,14 @@ step_clone(struct child *c, unsigned index, struct err *e)
 	if (c->spec->netns >= 0 && setns(c->spec->netns_home, CLONE_NEWNET))
 		return err_sys(e, ERR_NODE, "return to the own network namespace");
 	errno = saved;
-	if (pid < 0 && c->rootless && (errno == EPERM || errno == ENOSPC))
-		return err_sys(e, ERR_NODE,
-			       "make a user namespace as an ordinary user (forbidden here: see "
-			       "kernel.unprivileged_userns_clone, user.max_user_namespaces, AppArmor)");
-	if (pid < 0)
-		return err_sys(e, errno == ENOSPC || errno == EAGAIN ? ERR_AGAIN : ERR_NODE,
-			       "make the namespaces");
+	if (pid < 0) {
+		err_sys(e, errno == ENOSPC || errno == EAGAIN ? ERR_AGAIN : ERR_NODE,
+			"make a user namespace and others in it%s",
+			errno == EPERM ? " (a container's or service's own rules may forbid it)" : "");
+		if (c->rootless)
+			userns_explain("/proc/sys", e);
+		return -1;
+	}
 	c->pid = (pid_t)pid;
 	return 0;
 }

@@ -1,0 +1,57 @@
+/*
+ * One `pratai run`: what was asked for, and what is held for it.  run_main.c has its life,
+ * options.c its words.
+ */
+#ifndef PRATAI_RUN_H
+#define PRATAI_RUN_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/base/opt.h"
+#include "sandbox/foreground.h"
+#include "sandbox/sandbox.h"
+#include "sandbox/watch.h"
+
+enum {
+	/* Above what systemd-nspawn uses (up to 0x6fffffff) and what a node does by default
+	 * (1024 slots from 0x70000000), below the sign bit. */
+	RUN_UID_BASE = 0x74000000,
+	RUN_SLOTS = 1024,
+	RUN_ENV_MAX = 1024, /* variables that can be given */
+};
+
+struct run {
+	struct opt_values opts;
+	struct sandbox_spec spec;
+	struct cgroup_manager *manager;
+	struct egress_policy egress;
+	struct run_io io;
+	struct filter filter;
+	struct watch watch;
+	bool reports_calls;
+	const char *learn; /* file, or NULL */
+	int learn_fd;
+	bool ran;
+	const char *report; /* file, "-" or NULL */
+	int report_fd;
+	uint64_t timeout_ns;
+	bool limits_asked;
+	bool no_limits; /* none is enforced, whatever was asked for */
+	int slots; /* the lock on our slot */
+	int store;
+	const char *env[RUN_ENV_MAX + 4];
+	char *owned[SANDBOX_BINDS_MAX];
+	unsigned owned_count;
+	char host_root[PATH_MAX];
+};
+
+/* argv of the whole program, with "run" at [1].  0, or -1: no such option. */
+int run_parse(struct run *r, int argc, char **argv, struct err *e);
+/* From options to spec; opens the image store and makes the host image.  0 or -1. */
+int run_read_options(struct run *r, struct err *e);
+/* To standard output. */
+void run_print_help(void);
+
+#endif
