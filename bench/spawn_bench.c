@@ -7,8 +7,8 @@
  * there.  A line "true 8" on standard input asks for eight sandboxes of /bench/true at once
  * ("python": /usr/bin/python3 -c pass) and is answered by one line of JSON:
  *
- *   us        from just before each request is sent until its result is read: by then nothing
- *             of that sandbox is left
+ *   us        from just before each request is sent until its result is read: by then no
+ *             process of that sandbox is left
  *   setup_us  from the request's arrival at the spawner to just before exec, as it says
  *   all_us    from the first request to the last result
  *   steps     of the last sandbox, as the spawner says

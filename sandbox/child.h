@@ -96,6 +96,9 @@ int step_pivot(struct child *c, unsigned index, struct err *e);
 /* c->dev without CAP_MKNOD: a tmpfs with the machine's own nodes bound into it. */
 int devices_bind(struct child *c, struct err *e);
 
+/* Over the go socket, from either side.  A peer that is gone is no error: a child has said why,
+ * or will be missed by its status.  -1 with errno. */
+int child_send(int socket, int fd);
 /* In the child, what the caller sends over the go socket: descriptors of the cgroup, the byte
  * that the ids are there, /dev.  A descriptor; -1.  It ends the child when the caller is
  * gone, or could not make it and says so itself. */

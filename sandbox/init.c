@@ -94,6 +94,12 @@ child_step(struct child *c, const struct plan_step *s,
 }
 
 int
+child_send(int socket, int fd)
+{
+	return fd_send(socket, fd) && errno != EPIPE && errno != ECONNRESET ? -1 : 0;
+}
+
+int
 child_receive(const struct child *c)
 {
 	int fd = fd_receive(c->go_r, 0);

@@ -58,13 +58,6 @@ find_place(struct child *c, struct err *e)
 	return 0;
 }
 
-/* A child that is gone has said why, or will be missed by its status. */
-static int
-child_send(const struct child *c, int fd)
-{
-	return fd_send(c->go_w, fd) && errno != EPIPE && errno != ECONNRESET ? -1 : 0;
-}
-
 static int
 step_limits(struct child *c, unsigned index, struct err *e)
 {
@@ -76,7 +69,7 @@ step_limits(struct child *c, unsigned index, struct err *e)
 		return -1;
 	cgroup_place(group, &now);
 	for (unsigned i = 0; i < now.task_count; i++)
-		if (c->place.tasks[i] < 0 && child_send(c, now.tasks[i]))
+		if (c->place.tasks[i] < 0 && child_send(c->go_w, now.tasks[i]))
 			return err_sys(e, ERR_NODE, "hand the cgroup over");
 	return 0;
 }
@@ -86,7 +79,7 @@ step_devices(struct child *c, unsigned index, struct err *e)
 {
 	(void)index;
 	c->dev = devices_make(e);
-	if (c->dev >= 0 && child_send(c, c->dev))
+	if (c->dev >= 0 && child_send(c->go_w, c->dev))
 		return err_sys(e, ERR_NODE, "hand /dev over");
 	return c->dev < 0 ? -1 : 0;
 }
@@ -402,7 +395,7 @@ sandbox_start(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e
 	sb->go = c.go_w;
 	sb->uplink = c.uplink;
 	sb->group = spec->group;
-	sb->group_later = spec->group_later;
+	sb->remains_later = spec->remains_later;
 	sb->deadline_ns = spec->deadline_ns;
 	memcpy(sb->outcome.step_us, c.step_us, sizeof c.step_us);
 	sb->outcome.steps_done = c.steps_done;

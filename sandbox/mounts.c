@@ -481,12 +481,27 @@ step_dev(struct child *c, unsigned index, struct err *e)
 	return 0;
 }
 
+/*
+ * A descriptor of this mount namespace, into the socket to the caller, who does not take it out:
+ * as long as it is there, the end of init leaves the mounts, and their end is the caller's to
+ * time.
+ */
+static int
+hold_mounts(const struct child *c, struct err *e)
+{
+	CLEAN_FD int ns = openat(c->proc, "self/ns/mnt", O_RDONLY | O_CLOEXEC);
+
+	return ns < 0 || child_send(c->go_r, ns) ? err_sys(e, ERR_NODE, "hold the mounts") : 0;
+}
+
 int
 step_pivot(struct child *c, unsigned index, struct err *e)
 {
 	struct statx ours, now;
 
 	(void)index;
+	if (c->spec->remains_later && hold_mounts(c, e))
+		return -1;
 	if (fchdir(c->root) || syscall(SYS_pivot_root, ".", "."))
 		return err_sys(e, ERR_NODE, "pivot_root");
 	/* The old root ends up on top of the new one. */

@@ -94,8 +94,9 @@ struct sandbox_spec {
 	int devices;    /* a /dev made ahead (devices_make), or -1 */
 
 	struct cgroup *group; /* without limits yet, or NULL: none */
-	bool group_later;     /* when DONE it is left in sb->group, empty, for the owner to remove:
-			       * the kernel takes long for that, and nobody need wait */
+	bool remains_later;   /* When DONE, and after sandbox_release, sb->group (empty) and sb->go,
+			       * which holds the mounts, are the owner's to remove and close: the
+			       * kernel takes long for both, and nobody need wait. */
 	struct cgroup_limits limits;
 	uint64_t deadline_ns; /* clock_mono_ns; 0: none */
 };
@@ -147,7 +148,7 @@ struct sandbox {
 	struct uplink uplink;
 	struct cgroup *group;
 	struct progress *progress; /* shared with the child; NULL after release */
-	bool group_later;
+	bool remains_later;
 	bool watch_status; /* init's end may be held up (a CPU quota): its word wakes us */
 	uint64_t start_ns, deadline_ns;
 	uint64_t kill_again_ns; /* when to order the end (again); 0: not */

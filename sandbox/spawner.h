@@ -119,8 +119,9 @@ struct spawn_result {
 
 /*
  * Reads one result.  1: *out is filled; 0: none now; -1: the spawner is gone.  A result
- * comes once per request, when nothing of the sandbox is left: no process, no mount; its
- * cgroup is empty and read, and removed as soon as the spawner has time for it.
+ * comes once per request, when no process of the sandbox is left.  Its mounts, which nobody
+ * can reach any more, go right after it; its cgroup is empty and read, and removed as soon as
+ * the spawner has time for it.
  */
 int spawner_result(struct spawner *s, struct spawn_result *out, struct err *e);
 

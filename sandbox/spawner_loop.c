@@ -142,15 +142,16 @@ send_unsent(struct spawner_state *s)
 
 /* ---- Sandboxes ---- */
 
-/* Empty, and read: its removal is not in the answer's way. */
+/* What is left of it, empty and read, is not in the answer's way. */
 static void
-spent_group(struct spawner_state *s, struct cgroup *g)
+spent(struct spawner_state *s, struct sandbox *sb)
 {
-	cgroup_close(g);
+	fd_close(&sb->go);
+	cgroup_close(sb->group);
 	if (s->trash_count < TRASH_MAX)
-		s->trash[s->trash_count++] = g;
+		s->trash[s->trash_count++] = sb->group;
 	else
-		spawner_discard_group(s, g);
+		spawner_discard_group(s, sb->group);
 }
 
 static void
@@ -183,7 +184,7 @@ step(struct spawner_state *s, unsigned slot, uint64_t now_ns)
 	l->done = true;
 	l->until_ns = UINT64_MAX;
 	send_or_keep(s, l);
-	spent_group(s, l->sandbox.group);
+	spent(s, &l->sandbox);
 }
 
 /* ---- Things made ahead ---- */

@@ -157,7 +157,7 @@ start_sandbox(struct spawner_state *s, struct wire_request *r, const int *fds, u
 
 	fill_spec(s, r, fds, slot, &spec);
 	spec.group = spawner_take_group(s, e);
-	spec.group_later = true;
+	spec.remains_later = true;
 	rc = spec.group ? sandbox_start(&l->sandbox, &spec, e) : -1;
 	if (rc && spec.group)
 		spawner_discard_group(s, spec.group);

@@ -261,7 +261,7 @@ step_gone(struct sandbox *sb, uint64_t now_ns)
 		}
 		cgroup_usage(sb->group, &sb->outcome.usage, &e);
 		settle(sb);
-		if (!sb->group_later) {
+		if (!sb->remains_later) {
 			if (cgroup_remove(sb->group, &e) && e.cls == ERR_AGAIN) {
 				sb->kill_again_ns = now_ns + RETRY_NS;
 				return;
@@ -272,7 +272,6 @@ step_gone(struct sandbox *sb, uint64_t now_ns)
 		settle(sb);
 	}
 	fd_close(&sb->status);
-	fd_close(&sb->go);
 	sb->state = SANDBOX_DONE;
 }
 
@@ -303,7 +302,8 @@ sandbox_release(struct sandbox *sb)
 	fd_close(&sb->uplink.pidfd);
 	fd_close(&sb->pidfd);
 	fd_close(&sb->status);
-	fd_close(&sb->go);
+	if (!sb->remains_later)
+		fd_close(&sb->go);
 	if (sb->progress)
 		munmap(sb->progress, sizeof *sb->progress);
 	sb->progress = NULL;
