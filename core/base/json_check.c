@@ -30,18 +30,6 @@ scan_char(struct scan *s, int c)
 	return true;
 }
 
-static int
-hex_value(int c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 /* What follows a backslash; p is behind it. */
 static bool
 scan_escape(struct scan *s)
@@ -60,7 +48,7 @@ scan_escape(struct scan *s)
 		return true;
 	case 'u':
 		for (int i = 0; i < 4; i++, s->p++)
-			if (s->p == s->end || hex_value(*s->p) < 0)
+			if (s->p == s->end || str_hex_digit(*s->p) < 0)
 				return false;
 		return true;
 	default:
@@ -285,7 +273,7 @@ key_is(const unsigned char *from, const unsigned char *to, const char *key)
 		if (c == '\\' && *from == 'u') {
 			c = 0;
 			for (int i = 1; i <= 4; i++)
-				c = c * 16 + hex_value(from[i]);
+				c = c * 16 + str_hex_digit(from[i]);
 			from += 5;
 		} else if (c == '\\') {
 			c = meant[strchr(escapes, *from++) - escapes];

@@ -169,8 +169,8 @@ str_hex(const void *data, size_t len, char *out)
 	*out = '\0';
 }
 
-static int
-hex_digit(char c)
+int
+str_hex_digit(int c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
@@ -189,7 +189,7 @@ str_unhex(const char *text, void *out, size_t len)
 	if (strlen(text) != 2 * len)
 		return -1;
 	for (size_t i = 0; i < len; i++) {
-		int high = hex_digit(text[2 * i]), low = hex_digit(text[2 * i + 1]);
+		int high = str_hex_digit(text[2 * i]), low = str_hex_digit(text[2 * i + 1]);
 		if (high < 0 || low < 0)
 			return -1;
 		p[i] = (unsigned char)(high << 4 | low);

@@ -37,6 +37,8 @@ bool str_is_utf8(const void *data, size_t len);
 void str_hex(const void *data, size_t len, char *out);
 /* The reverse; -1 unless text is exactly 2*len hex digits. */
 int str_unhex(const char *text, void *out, size_t len);
+/* The value of a hex digit, or -1. */
+int str_hex_digit(int c);
 
 /* The bytes that the base64 (RFC 4648, padded) of len bytes takes, with its NUL. */
 #define STR_BASE64_MAX(len) (((len) + 2) / 3 * 4 + 1)

@@ -291,4 +291,24 @@ doc_of(enum store_kind kind, const char *id, const char *project, const char *na
 		.kind = kind, .id = id, .project = project, .name = name, .json = json};
 }
 
+/* Set-up and tear-down of an SQLite store that is not yet open. */
+static inline int
+fixture_sqlite(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	f->spec = "sqlite:";
+	fixture_dir(f);
+	*state = f;
+	return 0;
+}
+
+static inline int
+fixture_end(void **state)
+{
+	fixture_remove(*state);
+	free(*state);
+	return 0;
+}
+
 #endif

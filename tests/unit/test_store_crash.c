@@ -23,25 +23,6 @@
 		}                                                                                  \
 	} while (0)
 
-static int
-set_up(void **state)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-
-	f->spec = "sqlite:";
-	fixture_dir(f);
-	*state = f;
-	return 0;
-}
-
-static int
-tear_down(void **state)
-{
-	fixture_remove(*state);
-	free(*state);
-	return 0;
-}
-
 /* A child that dies with us. */
 static pid_t
 fork_child(void)
@@ -437,7 +418,7 @@ test_small_disk(void **state)
 	assert_exits_0(pid);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_sqlite, fixture_end)
 
 int
 main(void)

@@ -10,25 +10,6 @@
 
 #include "store/sqlite_impl.h"
 
-static int
-set_up(void **state)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-
-	f->spec = "sqlite:";
-	fixture_dir(f);
-	*state = f;
-	return 0;
-}
-
-static int
-tear_down(void **state)
-{
-	fixture_remove(*state);
-	free(*state);
-	return 0;
-}
-
 static void
 sql(struct fixture *f, const char *name, const char *text)
 {
@@ -400,7 +381,7 @@ test_large_pages_end_early(void **state)
 	free(json);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_sqlite, fixture_end)
 
 int
 main(void)
