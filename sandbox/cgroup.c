@@ -181,12 +181,10 @@ use_tree(struct cgroup_manager *m, const struct cgroup_host *h, unsigned i, cons
 }
 
 static int
-use_host(struct cgroup_manager *m, const struct cgroup_host *h, const char *parent,
-	 const struct cgroup_limits *need_limits, struct err *e)
+use_host(struct cgroup_manager *m, const struct cgroup_host *h, const char *parent, unsigned want,
+	 struct err *e)
 {
-	unsigned need = need_limits ? needed(need_limits) : 0, on_v1 = 0, have = 0;
-	unsigned want = need_limits ? need | CGROUP_MEMORY
-				    : CGROUP_MEMORY | CGROUP_PIDS | CGROUP_CPU;
+	unsigned need = needed(&m->need), on_v1 = 0, have = 0;
 	int v2 = -1;
 
 	for (unsigned i = 0; i < h->count; i++) {
@@ -248,9 +246,9 @@ probe(struct cgroup_manager *m)
 	m->has_pids_peak = !probe_disabled("pids.peak");
 }
 
-struct cgroup_manager *
-cgroup_manager_new(const char *instance, const char *parent, const struct cgroup_limits *need,
-		   struct err *e)
+static struct cgroup_manager *
+new_manager(const char *instance, const char *parent, const struct cgroup_limits *need,
+	    unsigned want, struct err *e)
 {
 	CLEAN_FREE struct cgroup_host *host = malloc(sizeof *host);
 	struct cgroup_manager *m = calloc(1, sizeof *m);
@@ -267,15 +265,30 @@ cgroup_manager_new(const char *instance, const char *parent, const struct cgroup
 	}
 	str_copy(m->instance, sizeof m->instance, instance);
 	m->flat = strcmp(instance, CGROUP_INSTANCE_RUN) == 0;
-	if (need)
-		m->need = *need;
-	if (cgroup_host_read(host, e) < 0 || use_host(m, host, parent, need, e) < 0)
+	m->need = *need;
+	if (cgroup_host_read(host, e) < 0 || use_host(m, host, parent, want, e) < 0)
 		goto fail;
 	probe(m);
 	return m;
 fail:
 	cgroup_manager_free(m);
 	return NULL;
+}
+
+struct cgroup_manager *
+cgroup_manager_new(const char *instance, const char *parent, const struct cgroup_limits *need,
+		   struct err *e)
+{
+	static const struct cgroup_limits none;
+
+	return new_manager(instance, parent, need ? need : &none,
+			   need ? needed(need) | CGROUP_MEMORY : CGROUP_LIMITED, e);
+}
+
+struct cgroup_manager *
+cgroup_manager_everywhere(const struct cgroup_manager *m, struct err *e)
+{
+	return new_manager(m->instance, NULL, &m->need, CGROUP_LIMITED, e);
 }
 
 void

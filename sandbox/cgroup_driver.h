@@ -22,6 +22,7 @@ enum cgroup_controller {
 	CGROUP_PIDS = 2,
 	CGROUP_CPU = 4,
 	CGROUP_CPUACCT = 8, /* v1 only: v2 counts CPU time without a controller */
+	CGROUP_LIMITED = CGROUP_MEMORY | CGROUP_PIDS | CGROUP_CPU,
 };
 
 enum {
@@ -53,6 +54,10 @@ struct cgroup_manager {
 	struct cgroup_limits need;
 	char instance[CGROUP_INSTANCE_MAX];
 };
+
+/* At the same place as m (which on v2 depends on what m needs), in every tree that limits can
+ * be in.  Instance "run". */
+struct cgroup_manager *cgroup_manager_everywhere(const struct cgroup_manager *m, struct err *e);
 
 /* "pratai-run-…": a group's directory in a tree's root. */
 enum { CGROUP_DIR_MAX = CGROUP_NAME_MAX + 8 };

@@ -199,6 +199,7 @@ cgroup_sweep(struct cgroup_manager *m, struct err *e)
 {
 	CLEAN_FREE struct batch *b = malloc(sizeof *b);
 	struct cgroup_manager *all;
+	struct err unasked; /* to make a manager, errors are looked at */
 	int rc;
 
 	if (!b)
@@ -209,7 +210,7 @@ cgroup_sweep(struct cgroup_manager *m, struct err *e)
 		return -1;
 	if (b->count == 0)
 		return 0;
-	all = cgroup_manager_new(m->instance, NULL, NULL, e);
+	all = cgroup_manager_everywhere(m, e ? e : &unasked);
 	rc = all ? sweep_trees(all, b, e) : -1;
 	cgroup_manager_free(all);
 	return rc;

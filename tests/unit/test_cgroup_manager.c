@@ -141,15 +141,37 @@ test_one_manager_at_a_time(void **state)
 	close(told[1]);
 }
 
-/* Instance "run": only groups whose process is gone are swept. */
+static char looked_for[CGROUP_NAME_MAX];
+static bool found;
+
+static int
+look_for(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	found |= type == FTW_D && strstr(path + ftw->base, looked_for);
+	return 0;
+}
+
+/* Whether a group with this in its name is in any hierarchy. */
+static bool
+is_anywhere(const char *name)
+{
+	snprintf(looked_for, sizeof looked_for, "%s", name);
+	found = false;
+	nftw(top, look_for, 32, FTW_PHYS);
+	return found;
+}
+
+/* Instance "run": only groups whose process is gone are swept, also those with other limits. */
 static void
 test_sweep_run(void **state)
 {
-	struct cgroup_manager *m = cgroup_manager_new(CGROUP_INSTANCE_RUN, NULL, NULL, &e);
-	char mine[CGROUP_NAME_MAX];
+	const struct cgroup_limits need = {0, 10, 0}, its = {64 * MIB, 10, 500};
+	struct cgroup_manager *m = cgroup_manager_new(CGROUP_INSTANCE_RUN, NULL, &need, &e);
+	char mine[CGROUP_NAME_MAX], left[CGROUP_NAME_MAX];
 	struct cgroup *g;
 	pid_t maker;
-	int swept;
+	int swept, told[2];
 
 	(void)state;
 	assert_non_null(m);
@@ -158,16 +180,24 @@ test_sweep_run(void **state)
 	g = cgroup_create(m, mine, &e);
 	assert_non_null(g);
 	fflush(NULL);
+	assert_int_equal(pipe(told), 0);
 	maker = fork();
 	if (maker == 0) {
+		struct cgroup_manager *other =
+			cgroup_manager_new(CGROUP_INSTANCE_RUN, NULL, &its, &e);
 		char name[CGROUP_NAME_MAX];
 
-		_exit(cgroup_run_name(name, &e) < 0 || !cgroup_create(m, name, &e));
+		_exit(!other || cgroup_run_name(name, &e) < 0 || !cgroup_create(other, name, &e) ||
+		      write(told[1], name, sizeof name) != sizeof name);
 	}
 	assert_int_equal(reap(maker), 0);
+	assert_int_equal(read(told[0], left, sizeof left), sizeof left);
+	close(told[0]);
+	close(told[1]);
 	swept = cgroup_sweep(m, &e);
 	/* another `pratai run` of the machine may sweep at the same time */
 	assert_in_range(swept, 0, 1);
+	assert_false(is_anywhere(left));
 	assert_int_equal(cgroup_populated(g, &e), 0);
 	assert_null(cgroup_create(m, mine, &e)); /* ours is still there */
 	finish(g);
