@@ -341,8 +341,8 @@ cgroup_close(struct cgroup *g)
 		fd_close(&g->slot[i]);
 }
 
-static void
-close_group(struct cgroup *g)
+void
+cgroup_leave(struct cgroup *g)
 {
 	cgroup_close(g);
 	free(g);
@@ -573,6 +573,6 @@ cgroup_remove(struct cgroup *g, struct err *e)
 			return err_set(e, ERR_AGAIN, "cgroup %s is still busy", g->dir);
 		rc = err_sys(e, ERR_NODE, "cannot remove cgroup %s (below %s)", g->dir, t->path);
 	}
-	close_group(g);
+	cgroup_leave(g);
 	return rc;
 }

@@ -179,6 +179,8 @@ int cgroup_usage(struct cgroup *g, struct cgroup_usage *out, struct err *e);
 
 /* Nothing will be asked of it any more but its removal: closes its descriptors. */
 void cgroup_close(struct cgroup *g);
+/* Closes and frees g, and leaves its removal to the next sweep. */
+void cgroup_leave(struct cgroup *g);
 /* Removes it and frees g: 0.  ERR_AGAIN: still busy, g stays; try again soon.  Another
  * error: g is freed, what could not be removed is left to the next sweep. */
 int cgroup_remove(struct cgroup *g, struct err *e);

@@ -194,8 +194,12 @@ spawner_discard_group(struct spawner_state *s, struct cgroup *g)
 {
 	struct err e = { 0 };
 
-	if (cgroup_remove(g, &e) && e.cls == ERR_AGAIN && s->trash_count < TRASH_MAX)
+	if (cgroup_remove(g, &e) == 0 || e.cls != ERR_AGAIN)
+		return;
+	if (s->trash_count < TRASH_MAX)
 		s->trash[s->trash_count++] = g;
+	else
+		cgroup_leave(g);
 }
 
 static struct cgroup *
