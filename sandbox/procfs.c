@@ -133,7 +133,7 @@ step_clock(struct child *c, unsigned index, struct err *e)
 	struct timespec boot;
 	char text[128];
 	CLEAN_FD int fd = -1;
-	int n;
+	int n, traceable;
 
 	(void)index;
 	if (!probe_has(PROBE_TIME_NAMESPACE))
@@ -142,9 +142,11 @@ step_clock(struct child *c, unsigned index, struct err *e)
 		return err_sys(e, ERR_NODE, "make a time namespace");
 	n = snprintf(text, sizeof text, "monotonic -%" PRIu64 " 0\nboottime -%lld 0\n", start,
 		     (long long)boot.tv_sec);
+	traceable = prctl(PR_GET_DUMPABLE);
 	prctl(PR_SET_DUMPABLE, 1);
 	fd = openat(c->proc, "self/timens_offsets", O_WRONLY | O_CLOEXEC);
-	prctl(PR_SET_DUMPABLE, 0);
+	/* Without root it was: the uplink's process has to open our namespaces yet. */
+	prctl(PR_SET_DUMPABLE, traceable);
 	if (fd < 0 || write(fd, text, (size_t)n) != n)
 		return err_sys(e, ERR_NODE, "write timens_offsets");
 	c->clock_start_ns = start * NS_PER_S;

@@ -1,5 +1,7 @@
 """`pratai run` of an ordinary user: what it has, and what is said where it cannot be."""
 import os
+import socket
+import stat
 import subprocess
 
 import pytest
@@ -78,3 +80,37 @@ def test_files_are_the_users(user):
     assert r.code == 0, r.err
     made = (out / "it").stat()
     assert ((out / "it").read_text(), made.st_uid, made.st_gid) == ("0\n", 1001, 1001)
+
+
+def test_egress(user):
+    """Where users may open /dev/net/tun, as distributions have it.  Services on the machine's
+    loopback are what slirp4netns itself would show at 10.0.2.2."""
+    tun = user.tmp / "tun"
+    os.mknod(tun, 0o666 | stat.S_IFCHR, os.makedev(10, 200))
+    os.chmod(tun, 0o666)
+    user.program = ["unshare", "--mount", "/bin/sh", "-c",
+                    'mount --bind "$0" /dev/net/tun && exec "$@"', str(tun), *user.program]
+    code = ("import socket, sys\n"
+            "print(sum(line.startswith('tap0') for line in open('/proc/net/route')))\n"
+            "for address in '127.0.0.1', '10.0.2.2':\n"
+            "    try: print(socket.create_connection((address, int(sys.argv[1])), 5))\n"
+            "    except OSError as e: print(type(e).__name__)")
+    for _ in range(10):  # two processes, whichever is first
+        r = user("--network", "egress", argv=["/bin/true"])
+        assert r.code == 0, r.err
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        r = user("--network", "egress",
+                 argv=["/usr/bin/python3", "-I", "-c", code, str(server.getsockname()[1])])
+        server.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert r.code == 0, r.err
+    assert r.out.split() == ["2", "ConnectionRefusedError", "ConnectionRefusedError"]
+
+
+def test_egress_without_a_tun(user):
+    r = user("--network", "egress", argv=["/bin/true"])
+    if os.stat("/dev/net/tun").st_mode & 2:
+        assert r.code == 0, r.err
+    else:
+        assert r.code == 125 and "/dev/net/tun" in r.err and r.err.count("\n") == 1
