@@ -113,8 +113,10 @@ step_uplink(struct child *c, unsigned index, struct err *e)
 int
 step_loopback(struct child *c, unsigned index, struct err *e)
 {
-	(void)c;
 	(void)index;
+	/* Early: the uplink's process begins with it. */
+	if (c->ready_r >= 0 && uplink_offer(c->ready_r, e))
+		return -1;
 	return loopback_up(e);
 }
 
@@ -184,6 +186,7 @@ step_caps(struct child *c, unsigned index, struct err *e)
 int
 step_filter(struct child *c, unsigned index, struct err *e)
 {
+	(void)c;
 	(void)index;
-	return c->spec->no_unix ? seccomp_install_network(e) : seccomp_install(e);
+	return seccomp_install(e);
 }

@@ -4,7 +4,12 @@
  * user's file takes the place of PIP_CONFIG_FILE, unless the operator has set that.
  *
  * The values of settings that may name files are split at white space; each word that is
- * an absolute path or a file:// URL of something that exists is shown at the same place.
+ * an absolute path or a file:// URL of something that exists is shown at the same place, and
+ * each that is the URL of a host lets builds reach that host.  no_proxy names none: it says
+ * which of them are asked directly.
+ *
+ * How names are looked up is the sandbox's own, but for what the machine's hosts and
+ * nsswitch.conf say.
  */
 #include "sandbox/build_env.h"
 
@@ -89,9 +94,9 @@ add_bind(struct build_env *b, const char *source, const char *target, struct err
 	return 0;
 }
 
-/* Every word of value that names something on this machine. */
+/* Every word of value that names something on this machine, or a host. */
 static int
-add_named(struct build_env *b, const char *value, struct err *e)
+add_named(struct build_env *b, const char *value, bool is_proxy, struct err *e)
 {
 	while (*value) {
 		char word[PATH_MAX];
@@ -100,6 +105,7 @@ add_named(struct build_env *b, const char *value, struct err *e)
 
 		value += strspn(value, " \t\r\n");
 		n = strcspn(value, " \t\r\n");
+		egress_names_add(&b->names, value, n, is_proxy);
 		if (n > 0 && n < sizeof word) {
 			memcpy(word, value, n);
 			word[n] = '\0';
@@ -113,6 +119,21 @@ add_named(struct build_env *b, const char *value, struct err *e)
 	return 0;
 }
 
+/* "proxy", and nothing else, before the value. */
+static bool
+is_proxy_key(const char *line)
+{
+	return str_starts(line, "proxy") && strcspn(line, " \t=:") == strlen("proxy");
+}
+
+static bool
+is_proxy_var(const char *var)
+{
+	size_t n = strcspn(var, "=");
+
+	return n > 6 && !strncasecmp(var + n - 6, "_proxy", 6) && strncasecmp(var, "no_", 3);
+}
+
 /* `key = value` with further lines of value indented: enough of the INI form to find
  * names of files; pip itself reads the whole. */
 static int
@@ -123,10 +144,10 @@ add_config_line(struct build_env *b, const char *line, struct err *e)
 	if (line[0] == '#' || line[0] == ';' || line[0] == '[')
 		return 0;
 	if (isspace((unsigned char)line[0]))
-		return add_named(b, line, e);
+		return add_named(b, line, false, e);
 	if (!value || str_starts(line, "client-cert") || str_starts(line, "client_cert"))
 		return 0;
-	return add_named(b, value + 1, e);
+	return add_named(b, value + 1, is_proxy_key(line), e);
 }
 
 static int
@@ -169,7 +190,7 @@ collect_variables(struct build_env *b, char *const *environment, bool *has_confi
 
 		if (!equals || !is_wanted(*environment))
 			continue;
-		if (add_var(b, *environment, e) || add_named(b, equals + 1, e))
+		if (add_var(b, *environment, e) || add_named(b, equals + 1, is_proxy_var(*environment), e))
 			return -1;
 		if (str_starts(*environment, "PIP_CONFIG_FILE=")) {
 			*has_config = true;
@@ -203,7 +224,7 @@ int
 build_env_collect(struct build_env *b, char *const *environment, const char *home,
 		  const char *etc, struct err *e)
 {
-	static const char *const names[] = { "resolv.conf", "hosts", "nsswitch.conf" };
+	static const char *const names[] = { "hosts", "nsswitch.conf" };
 	char path[PATH_MAX], target[64];
 	bool has_config = false, ignored;
 

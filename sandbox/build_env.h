@@ -1,15 +1,17 @@
 /*
  * What builds need of the operator's settings: pip's configuration, proxies, certificates.
  *
- * Read once, from root's environment and files, when the spawner starts.  Only sandboxes
- * that may use the machine's network get it: variables, and files and directories that
- * the settings name, read-only.  Credentials in an index's or a proxy's URL are thereby
+ * Read once, from root's environment and files, when the spawner starts.  Only builds with
+ * network get it: variables, files and directories that the settings name, read-only, and
+ * the way to the hosts that their URLs name.  Credentials in an index's or a proxy's URL are thereby
  * seen by what pip runs: that is what they are for.
  */
 #ifndef PRATAI_SANDBOX_BUILD_ENV_H
 #define PRATAI_SANDBOX_BUILD_ENV_H
 
 #include <stddef.h>
+
+#include "sandbox/egress.h"
 
 struct err;
 
@@ -23,6 +25,7 @@ struct build_env {
 		char *target; /* absolute, in the sandbox */
 	} binds[BUILD_ENV_BINDS];
 	size_t bind_count;
+	struct egress_names names; /* of indexes and proxies */
 };
 
 /* environment: NULL-ended; home: of the operator ("/root"), or NULL; etc: "/etc".  What is

@@ -63,9 +63,7 @@ meant(const struct seccomp_policy *policy, const struct answer *a, const struct 
 		const struct seccomp_case *c = &r->cases[i];
 		bool is = ((uint32_t)data->args[c->arg] & c->mask) == c->value;
 
-		if (c->op == SECCOMP_UNLESS) {
-			i += is ? 0 : c->action;
-		} else if (is == (c->op == SECCOMP_IS)) {
+		if (is == (c->op == SECCOMP_IS)) {
 			action = c->action;
 			break;
 		}

@@ -97,9 +97,9 @@ static int
 step_egress(struct child *c, unsigned index, struct err *e)
 {
 	const struct uplink_spec spec = {
-		.policy = c->spec->egress,
-		.sandbox = c->pid,
-		.host_netns = c->spec->netns_home,
+		.allow = c->spec->allow,
+		.names = c->spec->allow_names,
+		.host_netns = c->spec->uplink_netns,
 		.uid = c->spec->uid_base,
 		.ready_w = c->ready_w,
 	};
@@ -266,8 +266,8 @@ make_pipes(struct child *c, struct err *e)
 	if (c->spec->network == SANDBOX_NET_EGRESS) {
 		int ready[2];
 
-		if (pipe2(ready, O_CLOEXEC))
-			return err_sys(e, ERR_NODE, "make a pipe");
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ready))
+			return err_sys(e, ERR_NODE, "make a socket");
 		c->ready_r = ready[0];
 		c->ready_w = ready[1];
 	}
@@ -323,7 +323,7 @@ close_copies(struct child *c)
 static void
 undo(struct child *c)
 {
-	/* Between the two steps we are in the sandbox's, or, for a build, the machine's. */
+	/* Between the two steps we are in the sandbox's. */
 	if (c->spec->netns >= 0 && setns(c->spec->netns_home, CLONE_NEWNET))
 		abort();
 	if (c->pidfd >= 0) {

@@ -251,7 +251,7 @@ print_detail(const struct plan *p, const struct plan_step *s, const struct sandb
 			fprintf(out, "%u is the caller", spec->uid);
 		break;
 	case STEP_EGRESS:
-		fprintf(out, "slirp4netns, exceptions: %u", spec->egress->allow_count);
+		fprintf(out, "slirp4netns, exceptions: %u", spec->allow->count + (spec->allow_names ? spec->allow_names->count : 0));
 		break;
 	case STEP_SCRATCH:
 		if (spec->tmp_bytes)

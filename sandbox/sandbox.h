@@ -85,11 +85,12 @@ struct sandbox_spec {
 	int channel;       /* becomes 3; -1: none */
 
 	enum sandbox_network network;
-	const struct egress_policy *egress; /* with SANDBOX_NET_EGRESS */
+	const struct net_rules *allow; /* with SANDBOX_NET_EGRESS: what is near and still allowed */
+	const struct egress_names *allow_names; /* the same by name; NULL: none.  Only as root */
+	int uplink_netns; /* where the way out leads to; -1: the caller's own */
 	const struct filter *filter; /* the command's, in place of the default; or NULL */
 	bool watched; /* the filter asks a listener, which comes over go (watch.h) */
-	bool no_unix;   /* no unix sockets: what listens on an abstract name is out of reach */
-	int netns;      /* a namespace made ahead to be used, or -1: make one */
+	int netns;      /* a namespace made ahead to be used, or -1: make one (egress: always) */
 	int netns_home; /* the caller's own, to return to; with netns only */
 	int devices;    /* a /dev made ahead (devices_make), or -1 */
 

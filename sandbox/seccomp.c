@@ -35,12 +35,6 @@ seccomp_install(struct err *e)
 	return load(seccomp_default, sizeof seccomp_default / sizeof seccomp_default[0], e);
 }
 
-int
-seccomp_install_network(struct err *e)
-{
-	return load(seccomp_network, sizeof seccomp_network / sizeof seccomp_network[0], e);
-}
-
 const struct sock_filter *
 seccomp_builtin(const char *list, unsigned *length)
 {

@@ -19,10 +19,6 @@ struct sock_filter;
  * Async-signal-safe but for the text of an error.
  */
 int seccomp_install(struct err *e);
-/* The same for code of others in the host's network: it may also ask for addresses and routes
- * (NETLINK_ROUTE), and gets no unix sockets but pairs, since abstract names are the network
- * namespace's. */
-int seccomp_install_network(struct err *e);
 
 /* The code of "default" or "strict" (seccomp_rules.c), which is ours. */
 const struct sock_filter *seccomp_builtin(const char *list, unsigned *length);

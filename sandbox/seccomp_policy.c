@@ -72,28 +72,14 @@ assign(struct seccomp_table *t, bool taken[SECCOMP_NUMBERS], const struct seccom
 	return 0;
 }
 
-/* An "unless" is one more condition of the cases that it may skip. */
 static int
 add_cases(struct seccomp_table *t, const struct seccomp_policy *policy, unsigned number,
 	  const struct seccomp_rule *r, struct err *e)
 {
-	const struct seccomp_case *unless = NULL;
-	unsigned skips = 0;
-
 	for (unsigned i = 0; i < r->case_count; i++) {
 		const struct seccomp_case *c = &r->cases[i];
 		struct seccomp_entry entry = {.answer = answer_of(policy, c->action)};
 
-		if (c->op == SECCOMP_UNLESS) {
-			unless = c;
-			skips = c->action;
-			continue;
-		}
-		if (skips > 0) {
-			skips--;
-			entry.all[entry.count++] = (struct seccomp_condition){
-				unless->arg, TEST_EQ, unless->mask, unless->value};
-		}
 		entry.all[entry.count++] = (struct seccomp_condition){
 			c->arg, c->op == SECCOMP_IS ? TEST_EQ : TEST_NE, c->mask, c->value};
 		if (seccomp_table_add(t, number, &entry, e))

@@ -149,7 +149,6 @@ static const struct seccomp_call refused[] = {
 #define LENGTH(a) (sizeof(a) / sizeof(a)[0])
 #define IS(arg, mask, value, action) {arg, SECCOMP_IS, action, mask, value}
 #define IS_NOT(arg, mask, value, action) {arg, SECCOMP_IS_NOT, action, mask, value}
-#define UNLESS(arg, mask, value, skip) {arg, SECCOMP_UNLESS, skip, mask, value}
 #define OK SECCOMP_ALLOW
 
 #define NAMESPACES                                                                                 \
@@ -232,14 +231,6 @@ _Static_assert(AF_INET == 2 && AF_INET6 == 10, "one bit apart");
 		IS(1, TYPE_BITS, SOCK_RAW, EPERM), IS(2, ALL, 0, OK), IS(2, ALL, IPPROTO_TCP, OK), \
 		IS(2, ALL, IPPROTO_UDP, OK)
 static const struct seccomp_case socket_cases[] = {IS(0, ALL, AF_UNIX, OK), INTERNET_CASES};
-/* A network namespace that is not its own holds the abstract names of whoever else is in it
- * (containerd's shim, CVE-2020-15257; D-Bus; X): no unix sockets but pairs there. */
-static const struct seccomp_case socket_network_cases[] = {
-	UNLESS(0, ALL, AF_NETLINK, 2),
-	IS(2, ALL, NETLINK_ROUTE, OK),
-	IS(0, ALL, AF_NETLINK, EAFNOSUPPORT),
-	INTERNET_CASES,
-};
 static const struct seccomp_case socketpair_cases[] = {IS(0, ALL, AF_UNIX, OK)};
 
 static const struct seccomp_case setsockopt_cases[] = {
@@ -248,23 +239,18 @@ static const struct seccomp_case setsockopt_cases[] = {
 };
 
 #define RULE(name, cases, otherwise) {#name, cases, LENGTH(cases), otherwise}
-#define COMMON_RULES                                                                               \
-	RULE(clone, clone_cases, OK), RULE(personality, personality_cases, EPERM),                 \
-		RULE(ioctl, ioctl_cases, OK), RULE(prctl, prctl_cases, EINVAL),                    \
-		RULE(seccomp, seccomp_cases, OK),                                                  \
-		RULE(socketpair, socketpair_cases, EAFNOSUPPORT),                                  \
-		RULE(setsockopt, setsockopt_cases, OK), RULE(mmap, mmap_cases, OK),               \
-		RULE(memfd_create, memfd_cases, OK), RULE(shmget, shmget_cases, OK)
-
 static const struct seccomp_rule default_rules[] = {
-	COMMON_RULES,
+	RULE(clone, clone_cases, OK),
+	RULE(personality, personality_cases, EPERM),
+	RULE(ioctl, ioctl_cases, OK),
+	RULE(prctl, prctl_cases, EINVAL),
+	RULE(seccomp, seccomp_cases, OK),
 	RULE(socket, socket_cases, EPROTONOSUPPORT),
-	{NULL, NULL, 0, 0},
-};
-
-static const struct seccomp_rule network_rules[] = {
-	COMMON_RULES,
-	RULE(socket, socket_network_cases, EPROTONOSUPPORT),
+	RULE(socketpair, socketpair_cases, EAFNOSUPPORT),
+	RULE(setsockopt, setsockopt_cases, OK),
+	RULE(mmap, mmap_cases, OK),
+	RULE(memfd_create, memfd_cases, OK),
+	RULE(shmget, shmget_cases, OK),
 	{NULL, NULL, 0, 0},
 };
 
@@ -287,6 +273,5 @@ static const char *const strict_without[] = {
 
 const struct seccomp_policy seccomp_policies[SECCOMP_VARIANTS] = {
 	{"default", allowed, refused, default_rules, NULL, false},
-	{"network", allowed, refused, network_rules, NULL, false},
 	{"strict", allowed, refused, default_rules, strict_without, true},
 };

@@ -18,7 +18,6 @@ enum { SECCOMP_ALLOW = 0 };
 enum seccomp_op {
 	SECCOMP_IS,
 	SECCOMP_IS_NOT,
-	SECCOMP_UNLESS, /* unless it is, the next `action` cases are skipped */
 };
 
 /*
@@ -59,11 +58,10 @@ struct seccomp_policy {
 };
 
 /*
- * "default"; "network", for a build, which uses the host's network: it adds NETLINK_ROUTE,
- * takes AF_UNIX away but for pairs, and is otherwise the same; "strict": the default less
- * what ordinary programs can do without, and refused calls end the process.
+ * "default"; "strict": the default less what ordinary programs can do without, and refused
+ * calls end the process.
  */
-enum { SECCOMP_VARIANTS = 3 };
+enum { SECCOMP_VARIANTS = 2 };
 extern const struct seccomp_policy seccomp_policies[SECCOMP_VARIANTS];
 
 #endif

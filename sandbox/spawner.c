@@ -111,6 +111,8 @@ make_boot(const struct spawner_config *c, struct err *e)
 		.uid_base = (uint32_t)c->uid_base,
 		.slots = c->slots,
 		.build_network = c->build_network,
+		.egress = c->egress,
+		.allow = c->allow ? *c->allow : (struct net_rules){ .count = 0 },
 		.memory_max_bytes = c->memory_max_bytes,
 		.tmp_max_bytes = c->tmp_max_bytes,
 	};
@@ -172,7 +174,7 @@ spawner_start(const struct spawner_config *config, struct spawner *out, struct e
 	 * copy can. */
 	fds[SPAWNER_FD_STORE] = tree_clone(config->store_fd, "", true);
 	fds[SPAWNER_FD_BOOT] = make_boot(config, e);
-	if (config->build_network)
+	if (config->build_network || config->egress)
 		fds[SPAWNER_FD_NETNS] = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	if (fds[SPAWNER_FD_BOOT] < 0)
 		goto out;
@@ -271,6 +273,8 @@ fill_request(const struct spawn_request *r, struct wire_request *w, struct err *
 	w->cpu_millis = r->cpu_millis;
 	w->pids = r->pids;
 	w->network = r->network;
+	if (r->allow)
+		w->allow = *r->allow;
 	if (str_copy(w->image, sizeof w->image, r->image) ||
 	    str_copy(w->runtime, sizeof w->runtime, r->runtime ? r->runtime : ""))
 		return err_set(e, ERR_INPUT, "image or runtime: the name is too long");

@@ -20,6 +20,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "core/base/net_rule.h"
+
 struct err;
 
 enum {
@@ -38,7 +40,9 @@ struct spawner_config {
 	uid_t uid_base;        /* slots are uid_base + slot * 65536, 65536 ids each */
 	unsigned slots;        /* the most sandboxes alive at once, <= SPAWN_LIVE_MAX */
 	uint64_t memory_max_bytes, tmp_max_bytes; /* the most that one sandbox may ask for */
-	bool build_network;    /* build sandboxes may use the host's network */
+	bool build_network;    /* builds may reach the Internet and the operator's index */
+	bool egress;           /* functions may reach the Internet */
+	const struct net_rules *allow; /* what is near and a function may be allowed; NULL: nothing */
 	const char *program;   /* pratai-spawner; NULL: beside this program */
 };
 
@@ -55,7 +59,8 @@ struct spawner {
  */
 int spawner_start(const struct spawner_config *config, struct spawner *out, struct err *e);
 
-enum spawn_network { SPAWN_NET_NONE, SPAWN_NET_HOST };
+/* BUILD is EGRESS with the operator's settings of pip and what they name. */
+enum spawn_network { SPAWN_NET_NONE, SPAWN_NET_EGRESS, SPAWN_NET_BUILD };
 
 struct spawn_request {
 	uint64_t tag;           /* the driver's name for it; comes back in the result */
@@ -70,6 +75,7 @@ struct spawn_request {
 	unsigned cpu_millis;     /* 1000 = one cpu */
 	unsigned pids;
 	enum spawn_network network;
+	const struct net_rules *allow; /* with EGRESS: of what is near; NULL: nothing */
 	int stdio[3];            /* given to the sandbox as 0, 1, 2; -1: /dev/null */
 	int channel;             /* given as 3; -1: none */
 };

@@ -21,7 +21,7 @@ enum {
 	SPAWNER_FD_DRIVER = 3, /* its end of the socket, non-blocking */
 	SPAWNER_FD_READY,      /* takes one struct err: class NONE, or why it cannot start */
 	SPAWNER_FD_STORE,      /* the layer store, a detached mount */
-	SPAWNER_FD_NETNS,      /* the machine's network namespace; only with build_network */
+	SPAWNER_FD_NETNS,      /* the machine's network namespace; only if it is for any sandbox */
 	SPAWNER_FD_BOOT,       /* a struct spawner_boot to read */
 	SPAWNER_FD_END,
 };
@@ -29,8 +29,9 @@ enum {
 enum { SPAWNER_BOOT_MAGIC = 0x50725331 }; /* of programs built together */
 
 struct spawner_boot {
-	uint32_t magic, uid_base, slots, build_network;
+	uint32_t magic, uid_base, slots, build_network, egress;
 	uint64_t memory_max_bytes, tmp_max_bytes;
+	struct net_rules allow;
 	char instance[CGROUP_INSTANCE_MAX];
 	char runtimes[PATH_MAX], cgroup_root[PATH_MAX]; /* cgroup_root "": the caller's own */
 };
@@ -38,7 +39,7 @@ struct spawner_boot {
 struct spawner_inside {
 	const struct spawner_boot *boot;
 	/* Of the setup: */
-	int host_netns; /* the machine's, for builds; -1: no builds with network */
+	int host_netns; /* the machine's, where egress leads to; -1: there is none */
 	int own_netns;  /* the spawner's: empty */
 	int store;      /* the layer store, a directory in our root */
 	int runtimes;

@@ -93,7 +93,7 @@ is_set(const struct wire_strings *w, const char *var)
 	return false;
 }
 
-/* Only here does the operator's environment come in: a build with network. */
+/* Only here do the operator's settings come in: a build with network. */
 static void
 fill_build(struct spawner_state *s, struct wire_request *r, struct sandbox_spec *spec)
 {
@@ -113,14 +113,47 @@ fill_build(struct spawner_state *s, struct wire_request *r, struct sandbox_spec 
 		};
 	}
 	_Static_assert((int)BUILD_ENV_BINDS <= (int)SANDBOX_BINDS_MAX, "all of them fit");
-	spec->network = SANDBOX_NET_HOST;
-	spec->no_unix = true;
-	spec->netns = s->in->host_netns;
+	spec->allow_names = &b->names;
 }
 
-static void
+/*
+ * Which network a sandbox gets is decided here, by our own configuration.  What is near stays
+ * near whatever a request says: it can only choose among what the operator has allowed.
+ */
+static int
+fill_network(struct spawner_state *s, struct wire_request *r, struct sandbox_spec *spec,
+	     struct err *e)
+{
+	const struct spawner_boot *boot = s->in->boot;
+	bool build = r->network == SPAWN_NET_BUILD;
+	char text[NET_RULE_TEXT_MAX];
+
+	spec->netns = -1;
+	spec->uplink_netns = s->in->host_netns;
+	if (r->network == SPAWN_NET_NONE) {
+		spec->netns = netpool_take(&s->in->nets);
+		return 0;
+	}
+	if (build ? !boot->build_network : !boot->egress)
+		return err_set(e, ERR_INPUT, "network: this node gives %s none",
+			       build ? "builds" : "functions");
+	for (uint32_t i = 0; i < r->allow.count; i++) {
+		if (net_rule_is_within(&r->allow.list[i], &boot->allow))
+			continue;
+		net_rule_format(&r->allow.list[i], text);
+		return err_set(e, ERR_INPUT, "allow: '%s' is not within what this node's operator "
+			       "lets functions reach (egress-allow)", text);
+	}
+	spec->network = SANDBOX_NET_EGRESS;
+	spec->allow = &r->allow;
+	if (build)
+		fill_build(s, r, spec);
+	return 0;
+}
+
+static int
 fill_spec(struct spawner_state *s, struct wire_request *r, const int *fds, unsigned slot,
-	  struct sandbox_spec *spec)
+	  struct sandbox_spec *spec, struct err *e)
 {
 	unsigned next = 1;
 
@@ -141,10 +174,7 @@ fill_spec(struct spawner_state *s, struct wire_request *r, const int *fds, unsig
 	spec->deadline_ns = clock_mono_ns() + r->timeout_ns;
 	spec->netns_home = s->in->own_netns;
 	spec->devices = s->device_count ? s->devices[s->device_count - 1] : -1;
-	if (r->network == SPAWN_NET_HOST)
-		fill_build(s, r, spec);
-	else
-		spec->netns = netpool_take(&s->in->nets);
+	return fill_network(s, r, spec, e);
 }
 
 static int
@@ -155,7 +185,10 @@ start_sandbox(struct spawner_state *s, struct wire_request *r, const int *fds, u
 	struct sandbox_spec spec;
 	int rc;
 
-	fill_spec(s, r, fds, slot, &spec);
+	if (fill_spec(s, r, fds, slot, &spec, e)) {
+		err_step(e, "network");
+		return -1;
+	}
 	spec.group = spawner_take_group(s, e);
 	spec.remains_later = true;
 	rc = spec.group ? sandbox_start(&l->sandbox, &spec, e) : -1;
@@ -163,8 +196,7 @@ start_sandbox(struct spawner_state *s, struct wire_request *r, const int *fds, u
 		spawner_discard_group(s, spec.group);
 	if (spec.devices >= 0)
 		fd_close(&s->devices[--s->device_count]);
-	if (spec.network == SANDBOX_NET_NONE)
-		fd_close(&spec.netns);
+	fd_close(&spec.netns);
 	return rc;
 }
 
@@ -236,7 +268,6 @@ spawner_receive(struct spawner_state *s, struct err *e)
 	const struct wire_bounds bounds = {
 		.memory_max_bytes = s->in->boot->memory_max_bytes,
 		.tmp_max_bytes = s->in->boot->tmp_max_bytes,
-		.build_network = s->in->host_netns >= 0,
 	};
 	union wire_message msg;
 	union {

@@ -3,13 +3,17 @@
  *
  * Mounts: its root is a tmpfs with the store, the runtimes, /usr (host image), what builds
  * were promised (/build/N), and /proc of its own pid namespace; all but /proc read-only.
+ * Where sandboxes have network there are also an empty /dev, in which the process of an
+ * uplink makes its tun, the links to the loader of the programs that it executes (nft,
+ * slirp4netns, getent), and the three files of /etc that tell how names are looked up, as
+ * they were at the start.
  * Few mounts also make every sandbox's copy of the mount namespace cheap.  The cgroup
  * directories are descriptors by then.
  *
  * Powers, and what each is for:
- *   SYS_ADMIN       namespaces, mounts, setns, writing id maps
+ *   SYS_ADMIN       namespaces (the machine's network for an uplink), mounts, writing id maps
  *   SETUID, SETGID  id maps of a range
- *   MKNOD           the devices of a sandbox's /dev
+ *   MKNOD           the devices of a sandbox's /dev; the tun of an uplink
  *   DAC_OVERRIDE    layers below directories of the driver's; the instance's cgroup, whose
  *                   parent may be mode 0555 (the top of a v1 hierarchy)
  *   CHOWN           only where older kernels make the caller mount the root: premount
@@ -55,7 +59,7 @@ take_descriptors(struct spawner_inside *in, struct err *e)
 		return err_sys(e, ERR_NODE, "close what is not the spawner's");
 	for (int fd = SPAWNER_FD_DRIVER; fd < SPAWNER_FD_END; fd++)
 		fcntl(fd, F_SETFD, FD_CLOEXEC);
-	in->host_netns = in->boot->build_network ? SPAWNER_FD_NETNS : -1;
+	in->host_netns = in->boot->build_network || in->boot->egress ? SPAWNER_FD_NETNS : -1;
 	in->own_netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	return in->own_netns < 0 ? err_sys(e, ERR_NODE, "open the own network namespace") : 0;
 }
@@ -138,6 +142,44 @@ place_build(const struct spawner_inside *in, int root, struct err *e)
 	return 0;
 }
 
+/* The loader is asked for by its path in /lib or /lib64, which a merged /usr has as a link. */
+static int
+place_loader(int root, const char *name, struct err *e)
+{
+	char path[16], target[PATH_MAX];
+	struct stat st;
+	ssize_t n;
+
+	snprintf(path, sizeof path, "/%s", name);
+	if (lstat(path, &st))
+		return 0;
+	if (S_ISDIR(st.st_mode))
+		return place(root, name, -1, path, e);
+	n = readlink(path, target, sizeof target - 1);
+	if (n < 0)
+		return err_sys(e, ERR_NODE, "read the link %s", path);
+	target[n] = '\0';
+	return symlinkat(target, root, name) ? err_sys(e, ERR_NODE, "make %s in the spawner's root", name)
+					     : 0;
+}
+
+static int
+place_uplink(int root, struct err *e)
+{
+	static const char *const files[] = { "etc/resolv.conf", "etc/hosts", "etc/nsswitch.conf" };
+
+	if (mkdirat(root, "dev", 0755) || mkdirat(root, "etc", 0755))
+		return err_sys(e, ERR_NODE, "make dev and etc in the spawner's root");
+	for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+		char path[32], real[PATH_MAX];
+
+		snprintf(path, sizeof path, "/%s", files[i]);
+		if (realpath(path, real) && place(root, files[i], -1, real, e))
+			return -1;
+	}
+	return place_loader(root, "lib", e) || place_loader(root, "lib64", e) ? -1 : 0;
+}
+
 static int
 place_proc(int root, struct err *e)
 {
@@ -174,6 +216,8 @@ take_mounts(struct spawner_inside *in, struct err *e)
 		return err_sys(e, ERR_NODE, "mount the spawner's root");
 	if (place(root, "store", SPAWNER_FD_STORE, "the store", e) || place(root, "runtimes", -1, in->boot->runtimes, e) ||
 	    place(root, "usr", -1, "/usr", e) || place_build(in, root, e) || place_proc(root, e))
+		return -1;
+	if (in->host_netns >= 0 && place_uplink(root, e))
 		return -1;
 	if (enter_root(root, e))
 		return -1;
@@ -238,7 +282,7 @@ spawner_setup(struct spawner_inside *in, struct err *e)
 		return -1;
 	umask(0);
 	/* The machine's paths, while they can be seen. */
-	if (in->host_netns >= 0 && build_env_collect(&in->build, environ, getenv("HOME"), "/etc", e))
+	if (in->boot->build_network && build_env_collect(&in->build, environ, getenv("HOME"), "/etc", e))
 		return -1;
 	if (take_cgroups(in, e) || take_mounts(in, e) || check_host_image(in, e))
 		return -1;

@@ -1,11 +1,15 @@
 /*
  * See uplink.h.  What happens here, in order:
  *
- *   the machine's network namespace; which addresses it has, which resolvers it asks
+ *   the machine's network namespace
+ *   a child without powers asks getent(1) for the addresses of hosts that are allowed by name
+ *   which addresses the machine has, which resolvers it asks
  *   a child enters the sandbox's user and network namespace and runs nft there
  *   a /dev of its own with a tun that its user may open
  *   the user: without root's powers from here on
  *   slirp4netns, which opens the tap device inside, and writes the byte that init waits for
+ *
+ * Who parses what strangers say (answers of a resolver, the sandbox's packets) has no powers.
  *
  * What goes wrong before the last step is told to init, whose error it becomes.
  */
@@ -16,6 +20,7 @@
 #include <fcntl.h>
 #include <ifaddrs.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,6 +29,7 @@
 #include <sys/mount.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -32,22 +38,31 @@
 
 #include "core/base/buf.h"
 #include "core/base/caps.h"
+#include "core/base/clock.h"
 #include "core/base/err.h"
 #include "core/base/fdio.h"
 
+#define GETENT "/usr/bin/getent"
 #define NFT "/usr/sbin/nft"
 #define STACK "/usr/bin/slirp4netns"
 
-/* Where the descriptors are in the process; the first three are /dev/null. */
+/* Where the descriptors are in the process; of the first three there is nothing to read, and
+ * nobody reads what is written. */
 enum { READY_FD = 3, END_FD, USER_FD, NET_FD, OURS_END };
 
-enum { RULES_MAX = 32 << 10, RESOLVERS_MAX = 8 };
+enum {
+	RULES_MAX = 32 << 10,
+	RESOLVERS_MAX = 8,
+	ADDRESSES_MAX = 8,    /* of one name */
+	LOOKUP_MS = 10000,    /* for one name */
+	SOCKETS_MAX = 1024,   /* the most connections at a time, less a few */
+};
 
 static _Noreturn void
-fail(struct err *e)
+fail(int ready_w, struct err *e)
 {
 	err_wrap(e, "egress");
-	fd_write_all(READY_FD, e, sizeof *e);
+	fd_write_all(ready_w, e, sizeof *e);
 	_exit(1);
 }
 
@@ -88,16 +103,123 @@ resolvers(uint32_t out[RESOLVERS_MAX])
 	return count;
 }
 
+/* ---- Names ---- */
+
+/* The ids only: the sandbox's own, which own nothing of the machine's. */
+static int
+become_nobody(uid_t uid)
+{
+	return syscall(SYS_setresgid, uid, uid, uid) || syscall(SYS_setgroups, 0, NULL) ||
+	       syscall(SYS_setresuid, uid, uid, uid) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+static _Noreturn void
+run_getent(const char *host, uid_t uid, int out)
+{
+	char *const argv[] = { (char *)"getent", (char *)"ahostsv4", (char *)"--",
+			       (char *)(uintptr_t)host, NULL };
+	static char *const envp[] = { (char *)"LC_ALL=C", NULL };
+
+	if (become_nobody(uid) || prctl(PR_SET_PDEATHSIG, SIGKILL) || dup2(out, 1) < 0)
+		_exit(126);
+	execve(GETENT, argv, envp);
+	_exit(errno == ENOENT ? 127 : 126);
+}
+
+/* What it prints until it ends, at most size - 1 bytes; its end is not waited for longer. */
+static void
+read_answer(int fd, char *out, size_t size)
+{
+	uint64_t until_ns = clock_mono_ns() + LOOKUP_MS * NS_PER_MS;
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	size_t len = 0;
+	ssize_t n;
+
+	while (len < size - 1) {
+		uint64_t now_ns = clock_mono_ns();
+
+		if (now_ns >= until_ns || poll(&p, 1, (int)((until_ns - now_ns) / NS_PER_MS) + 1) <= 0)
+			break;
+		n = read(fd, out + len, size - 1 - len);
+		if (n <= 0)
+			break;
+		len += (size_t)n;
+	}
+	out[len] = '\0';
+}
+
+static int
+add_address(struct net_rules *allow, uint32_t address, uint16_t port, struct err *e)
+{
+	const struct net_rule r = { .address = address, .prefix = 32, .first = port, .last = port };
+
+	if (!address || net_rule_is_within(&r, allow))
+		return 0;
+	if (allow->count == NET_RULES_MAX)
+		return err_set(e, ERR_INPUT, "more than %d addresses are to be allowed", NET_RULES_MAX);
+	allow->list[allow->count++] = r;
+	return 0;
+}
+
+/* A name that has no address is none to be allowed: who asks for it will be told the same. */
+static int
+look_up(struct net_rules *allow, const char *host, uint16_t port, uid_t uid, struct err *e)
+{
+	char answer[4096], *line, *rest = answer;
+	int out[2], status;
+	unsigned found = 0;
+	pid_t pid;
+
+	if (pipe2(out, O_CLOEXEC))
+		return err_sys(e, ERR_NODE, "make a pipe");
+	pid = fork();
+	if (pid == 0)
+		run_getent(host, uid, out[1]);
+	close(out[1]);
+	read_answer(out[0], answer, sizeof answer);
+	close(out[0]);
+	if (pid < 0 || kill(pid, SIGKILL) || waitpid(pid, &status, 0) != pid)
+		return err_sys(e, ERR_NODE, "run getent");
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+		return err_set(e, ERR_INPUT, "there is no " GETENT " on this node (Debian: libc-bin)");
+	while (found < ADDRESSES_MAX && (line = strsep(&rest, "\n"))) {
+		struct in_addr in;
+
+		line[strcspn(line, " \t")] = '\0';
+		if (inet_pton(AF_INET, line, &in) != 1)
+			continue;
+		if (add_address(allow, ntohl(in.s_addr), port, e))
+			return -1;
+		found++;
+	}
+	return 0;
+}
+
+static int
+add_names(struct net_rules *allow, const struct uplink_spec *spec, struct err *e)
+{
+	for (uint32_t i = 0; spec->names && i < spec->names->count; i++) {
+		const char *host = spec->names->list[i].host;
+		uint16_t port = spec->names->list[i].port;
+		struct in_addr in;
+
+		if (inet_pton(AF_INET, host, &in) == 1 ? add_address(allow, ntohl(in.s_addr), port, e)
+						       : look_up(allow, host, port, spec->uid, e))
+			return -1;
+	}
+	return 0;
+}
+
 /* ---- The rules ---- */
 
 static int
-put_rules(const struct egress_policy *policy, struct err *e)
+put_rules(const struct net_rules *allow, struct err *e)
 {
 	uint32_t own[EGRESS_OWN_MAX], asked[RESOLVERS_MAX];
 	unsigned own_count = own_addresses(own), asked_count = resolvers(asked);
 	struct buf text = { .max = RULES_MAX };
 	CLEAN_FD int fd = memfd_create("pratai-egress", MFD_CLOEXEC);
-	int rc = egress_ruleset(policy, own, own_count, asked, asked_count, &text);
+	int rc = egress_ruleset(allow, own, own_count, asked, asked_count, &text);
 
 	if (fd < 0 || rc || fd_write_all(fd, text.data, text.len) || lseek(fd, 0, SEEK_SET))
 		rc = err_sys(e, ERR_NODE, "write the rules");
@@ -107,7 +229,7 @@ put_rules(const struct egress_policy *policy, struct err *e)
 
 /* In the namespaces: the child has every capability there, and hands one on to nft. */
 static _Noreturn void
-run_nft(const struct egress_policy *policy, int rules)
+run_nft(const struct net_rules *allow, int rules)
 {
 	static char *const argv[] = { (char *)"nft", (char *)"-f", (char *)"-", NULL };
 	static char *const envp[] = { (char *)"LC_ALL=C", NULL };
@@ -115,7 +237,7 @@ run_nft(const struct egress_policy *policy, int rules)
 
 	if (setns(USER_FD, CLONE_NEWUSER) || setns(NET_FD, CLONE_NEWNET))
 		_exit(126);
-	if (egress_allows_loopback(policy)) {
+	if (egress_allows_loopback(allow)) {
 		turn = open("/proc/sys/net/ipv4/conf/all/route_localnet", O_WRONLY | O_CLOEXEC);
 		if (turn < 0 || write(turn, "1", 1) != 1)
 			_exit(126);
@@ -127,9 +249,9 @@ run_nft(const struct egress_policy *policy, int rules)
 }
 
 static int
-set_rules(const struct egress_policy *policy, struct err *e)
+set_rules(const struct net_rules *allow, struct err *e)
 {
-	CLEAN_FD int rules = put_rules(policy, e);
+	CLEAN_FD int rules = put_rules(allow, e);
 	int status;
 	pid_t pid;
 
@@ -137,11 +259,11 @@ set_rules(const struct egress_policy *policy, struct err *e)
 		return -1;
 	pid = fork();
 	if (pid == 0)
-		run_nft(policy, rules);
+		run_nft(allow, rules);
 	if (pid < 0 || waitpid(pid, &status, 0) != pid)
 		return err_sys(e, ERR_NODE, "run nft");
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-		return err_set(e, ERR_NODE, "there is no " NFT " (Debian: nftables)");
+		return err_set(e, ERR_INPUT, "there is no " NFT " on this node (Debian: nftables)");
 	if (!WIFEXITED(status) || WEXITSTATUS(status))
 		return err_set(e, ERR_NODE, "nft did not take the rules");
 	return 0;
@@ -161,19 +283,26 @@ make_dev(struct err *e)
 	return 0;
 }
 
+/* Its last call is the one that loads the kernel's module, if there is one. */
 static int
 become(uid_t uid, struct err *e)
 {
-	if (uid && (make_dev(e) || syscall(SYS_setresgid, uid, uid, uid) ||
-		    syscall(SYS_setgroups, 0, NULL) || syscall(SYS_setresuid, uid, uid, uid)))
-		return e->cls ? -1 : err_sys(e, ERR_NODE, "become uid %u", uid);
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_PDEATHSIG, SIGKILL))
-		return err_sys(e, ERR_NODE, "prctl");
-	return 0;
+	const struct rlimit sockets = { SOCKETS_MAX, SOCKETS_MAX };
+	CLEAN_FD int tun = -1;
+
+	if (uid && make_dev(e))
+		return -1;
+	if (uid && become_nobody(uid))
+		return err_sys(e, ERR_NODE, "become uid %u", uid);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_PDEATHSIG, SIGKILL) ||
+	    setrlimit(RLIMIT_NOFILE, &sockets))
+		return err_sys(e, ERR_NODE, "set the stack's process up");
+	tun = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	return tun < 0 ? err_sys(e, ERR_INPUT, "open /dev/net/tun (the kernel's tun)") : 0;
 }
 
 static _Noreturn void
-run_stack(const struct uplink_spec *spec)
+run_stack(const struct net_rules *allow, const struct uplink_spec *spec)
 {
 	static const char self[] = "/proc/self/fd/";
 	char ready[24], end[24], user[48], net[48];
@@ -190,7 +319,7 @@ run_stack(const struct uplink_spec *spec)
 	argv[n++] = "--configure";
 	argv[n++] = "--mtu=65520";
 	argv[n++] = "--enable-seccomp";
-	if (!egress_allows_loopback(spec->policy))
+	if (!egress_allows_loopback(allow))
 		argv[n++] = "--disable-host-loopback";
 	argv[n++] = ready;
 	argv[n++] = end;
@@ -200,15 +329,15 @@ run_stack(const struct uplink_spec *spec)
 	argv[n++] = EGRESS_DEVICE;
 	argv[n] = NULL;
 	if (become(spec->uid, &e))
-		fail(&e);
+		fail(READY_FD, &e);
 	for (int fd = READY_FD; fd < OURS_END; fd++)
 		fd_set_inheritable(fd);
 	execve(STACK, (char *const *)(uintptr_t)argv, envp);
 	if (errno == ENOENT)
-		err_set(&e, ERR_NODE, "there is no " STACK " (Debian: slirp4netns)");
+		err_set(&e, ERR_INPUT, "there is no " STACK " on this node (Debian: slirp4netns)");
 	else
 		err_sys(&e, ERR_NODE, "execute " STACK);
-	fail(&e);
+	fail(READY_FD, &e);
 }
 
 /* ---- The process ---- */
@@ -216,18 +345,18 @@ run_stack(const struct uplink_spec *spec)
 static int
 place_descriptors(const struct uplink_spec *spec, int end_r, struct err *e)
 {
-	char path[64];
 	int from[OURS_END] = { -1, -1, -1, spec->ready_w, end_r, -1, -1 };
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int empty[2], deaf[2];
 
-	from[0] = from[1] = from[2] = null;
-	snprintf(path, sizeof path, "/proc/%d/ns/user", (int)spec->sandbox);
-	from[USER_FD] = open(path, O_RDONLY | O_CLOEXEC);
-	snprintf(path, sizeof path, "/proc/%d/ns/net", (int)spec->sandbox);
-	from[NET_FD] = open(path, O_RDONLY | O_CLOEXEC);
+	if (pipe2(empty, O_CLOEXEC) || pipe2(deaf, O_CLOEXEC))
+		return err_sys(e, ERR_NODE, "make a pipe");
+	from[0] = empty[0];
+	from[1] = from[2] = deaf[1];
+	from[USER_FD] = fd_receive(spec->ready_w, 0);
+	from[NET_FD] = fd_receive(spec->ready_w, 0);
 	for (int i = 0; i < OURS_END; i++)
 		if (from[i] < 0 || (from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 16)) < 0)
-			return err_sys(e, ERR_NODE, "open the sandbox's namespaces");
+			return err_sys(e, ERR_NODE, "take the sandbox's namespaces");
 	if (spec->host_netns >= 0 && setns(spec->host_netns, CLONE_NEWNET))
 		return err_sys(e, ERR_NODE, "enter the machine's network namespace");
 	for (int i = 0; i < OURS_END; i++)
@@ -239,6 +368,7 @@ place_descriptors(const struct uplink_spec *spec, int end_r, struct err *e)
 static _Noreturn void
 uplink_main(const struct uplink_spec *spec, int end_r)
 {
+	struct net_rules allow = *spec->allow;
 	struct err e = { 0 };
 	sigset_t none;
 
@@ -247,21 +377,24 @@ uplink_main(const struct uplink_spec *spec, int end_r)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	if (place_descriptors(spec, end_r, &e) || set_rules(spec->policy, &e))
-		fail(&e);
-	run_stack(spec);
+	if (place_descriptors(spec, end_r, &e))
+		fail(spec->ready_w, &e); /* which may be elsewhere still */
+	if (add_names(&allow, spec, &e) || set_rules(&allow, &e))
+		fail(READY_FD, &e);
+	run_stack(&allow, spec);
 }
 
 int
 uplink_start(struct uplink *u, const struct uplink_spec *spec, struct err *e)
 {
+	const unsigned long own_pids = spec->uid ? CLONE_NEWPID : 0;
 	int end[2];
 	long pid;
 
 	u->pidfd = u->end = -1;
 	if (pipe2(end, O_CLOEXEC))
 		return err_sys(e, ERR_NODE, "make a pipe");
-	pid = syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, NULL, &u->pidfd, NULL, 0);
+	pid = syscall(SYS_clone, CLONE_PIDFD | own_pids | SIGCHLD, NULL, &u->pidfd, NULL, 0);
 	if (pid == 0)
 		uplink_main(spec, end[0]);
 	close(end[0]);
@@ -294,6 +427,17 @@ uplink_reap(struct uplink *u)
 }
 
 int
+uplink_offer(int ready_r, struct err *e)
+{
+	CLEAN_FD int user = open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC);
+	CLEAN_FD int net = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+
+	if (user < 0 || net < 0 || fd_send(ready_r, user) || fd_send(ready_r, net))
+		return err_sys(e, ERR_NODE, "hand the namespaces over");
+	return 0;
+}
+
+int
 uplink_wait(int ready_r, struct err *e)
 {
 	struct err said;
@@ -307,5 +451,5 @@ uplink_wait(int ready_r, struct err *e)
 		return -1;
 	}
 	return err_set(e, ERR_NODE, "egress: slirp4netns ended before the network was up "
-				    "(may its user open /dev/net/tun?)");
+				    "(see its manual)");
 }

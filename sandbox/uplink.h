@@ -6,6 +6,8 @@
  * (no forwarding, no firewall rules, no lock that all starts share), needs no root, and ends
  * with its sandbox.  Ready in 3 to 4 ms, while the sandbox mounts its root; 3 MiB.
  *
+ * As root it is process 1 of a pid namespace of its own, so that nothing of it outlives it.
+ *
  *   caller ── fork ──► uplink: rules (nft, inside) ─► slirp4netns ── "1" ─► init goes on
  *      └── pidfd, and a pipe whose end of life ends it
  */
@@ -17,11 +19,12 @@
 #include "sandbox/egress.h"
 
 struct uplink_spec {
-	const struct egress_policy *policy;
-	pid_t sandbox;    /* whose namespaces */
+	const struct net_rules *allow;
+	const struct egress_names *names; /* allowed, too; NULL: none.  Not without root */
 	int host_netns;   /* where it leads to; -1: the caller's */
 	uid_t uid;        /* whom it becomes: the creator of the user namespace; 0: nobody else */
-	int ready_w;      /* gets one byte, or a struct err */
+	int ready_w;      /* a socket: brings the namespaces (uplink_offer), gets one byte, or a
+			   * struct err */
 };
 
 struct uplink {
@@ -36,7 +39,10 @@ void uplink_kill(struct uplink *u);
 /* 1: it is gone and was waited for; 0: not yet. */
 int uplink_reap(struct uplink *u);
 
-/* In the sandbox's init: waits until the way out is there.  ready_r: the other end. */
+/* In the sandbox's init, at its start: its user and network namespace, for the process outside,
+ * which has no right to take them.  ready_r: the other end. */
+int uplink_offer(int ready_r, struct err *e);
+/* Later: waits until the way out is there. */
 int uplink_wait(int ready_r, struct err *e);
 
 #endif

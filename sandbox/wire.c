@@ -38,6 +38,17 @@ bad(struct err *e, const char *what)
 }
 
 static int
+check_allow(const struct wire_request *r)
+{
+	if (r->allow.count > (r->network == SPAWN_NET_EGRESS ? NET_RULES_MAX : 0))
+		return -1;
+	for (uint32_t i = 0; i < r->allow.count; i++)
+		if (!net_rule_is_valid(&r->allow.list[i]))
+			return -1;
+	return 0;
+}
+
+static int
 check_request(const struct wire_request *r, unsigned fd_count, const struct wire_bounds *b,
 	      struct err *e)
 {
@@ -57,8 +68,10 @@ check_request(const struct wire_request *r, unsigned fd_count, const struct wire
 		return bad(e, "cpu");
 	if (r->pids == 0 || r->pids > 4194304)
 		return bad(e, "pids");
-	if (r->network > SPAWN_NET_HOST || (r->network == SPAWN_NET_HOST && !b->build_network))
+	if (r->network > SPAWN_NET_BUILD)
 		return bad(e, "network");
+	if (check_allow(r))
+		return bad(e, "addresses to allow");
 	if (r->argc == 0 || r->argc > WIRE_ARGS_MAX || r->envc > WIRE_ARGS_MAX)
 		return bad(e, "number of strings");
 	if (r->strings_bytes == 0 || r->strings_bytes > SPAWN_STRINGS_MAX)

@@ -20,7 +20,7 @@ struct err;
 
 enum {
 	WIRE_MAGIC = 0x50725370, /* "PrSp" */
-	WIRE_VERSION = 1,
+	WIRE_VERSION = 2,
 	WIRE_NAME_MAX = 64,
 	WIRE_ARGS_MAX = 4096, /* argv and environment entries, each */
 	WIRE_FDS_MAX = 5,     /* strings, three standard ones, channel */
@@ -43,6 +43,7 @@ struct wire_request {
 	uint32_t layer_count;
 	uint32_t argc, envc, strings_bytes;
 	uint32_t fds; /* WIRE_FD_* */
+	struct net_rules allow; /* of what is near; only with SPAWN_NET_EGRESS */
 	char image[WIRE_NAME_MAX], runtime[WIRE_NAME_MAX]; /* runtime "": none */
 	uint8_t layers[SPAWN_LAYERS_MAX][32];
 };
@@ -65,10 +66,9 @@ union wire_message {
 	struct wire_kill kill;
 };
 
-/* What a spawner allows. */
+/* What a spawner allows of numbers; what it allows of networks is a question of its own. */
 struct wire_bounds {
 	uint64_t memory_max_bytes, tmp_max_bytes;
-	bool build_network;
 };
 
 void wire_head_set(struct wire_head *h, enum wire_type type);

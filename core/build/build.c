@@ -313,7 +313,7 @@ order(struct build_run *b, struct err *e)
 		.timeout_ns = c->build_timeout_s * NS_PER_S,
 		.cpu_millis = BUILD_CPU_MILLIS,
 		.pids = BUILD_PIDS,
-		.network = b->requirements ? SPAWN_NET_HOST : SPAWN_NET_NONE,
+		.network = b->requirements ? SPAWN_NET_BUILD : SPAWN_NET_NONE,
 	};
 	char line[128];
 	int n;

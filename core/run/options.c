@@ -111,13 +111,13 @@ read_network(struct run *r, struct err *e)
 		r->spec.network = SANDBOX_NET_EGRESS;
 	else if (strcmp(text, "none"))
 		return err_set(e, ERR_INPUT, "--network: '%.40s' is none of none, egress, host", text);
-	r->spec.egress = &r->egress;
+	r->spec.allow = &r->allow;
 	for (size_t i = 0; (text = opt_nth(&r->opts, "allow", i)); i++) {
 		if (r->spec.network != SANDBOX_NET_EGRESS)
 			return err_set(e, ERR_INPUT, "--allow goes with --network egress");
-		if (i == EGRESS_ALLOW_MAX)
-			return err_set(e, ERR_INPUT, "--allow: more than %d", EGRESS_ALLOW_MAX);
-		if (egress_rule_parse(text, &r->egress.allow[r->egress.allow_count++], e))
+		if (i == NET_RULES_MAX)
+			return err_set(e, ERR_INPUT, "--allow: more than %d", NET_RULES_MAX);
+		if (net_rule_parse(text, &r->allow.list[r->allow.count++], e))
 			return err_wrap(e, "--allow");
 	}
 	return 0;
@@ -346,7 +346,7 @@ run_read_options(struct run *r, struct err *e)
 	spec->uid_base = geteuid() ? 0 : RUN_UID_BASE;
 	if (read_stdio(spec, e))
 		return -1;
-	spec->channel = spec->netns = spec->netns_home = spec->devices = -1;
+	spec->channel = spec->netns = spec->netns_home = spec->uplink_netns = spec->devices = -1;
 	return read_image(r, e);
 }
 

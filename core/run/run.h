@@ -26,7 +26,7 @@ struct run {
 	struct opt_values opts;
 	struct sandbox_spec spec;
 	struct cgroup_manager *manager;
-	struct egress_policy egress;
+	struct net_rules allow;
 	struct run_io io;
 	struct filter filter;
 	struct watch watch;

@@ -46,6 +46,9 @@ static int store;
 static struct spawner sp;
 static struct err e;
 
+static struct net_rules egress_allow; /* the operator's; of those started from now on */
+static bool egress = true;
+
 static inline void
 start(void)
 {
@@ -53,6 +56,7 @@ start(void)
 		.store_fd = store, .runtimes = runtimes, .instance = instance,
 		.uid_base = UID_BASE, .slots = SLOTS, .memory_max_bytes = 512 * MIB,
 		.tmp_max_bytes = 512 * MIB, .build_network = true,
+		.egress = egress, .allow = &egress_allow,
 		.program = program,
 	};
 

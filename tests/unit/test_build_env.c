@@ -77,6 +77,7 @@ set_up(void **state)
 	assert_non_null(mkdtemp(top));
 	dir = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	put("etc/resolv.conf", "nameserver 192.0.2.1\n");
+	put("etc/hosts", "127.0.0.1 localhost\n");
 	put("etc/pip.conf", at("[global]\ncert = @/ca.pem\nfind-links =\n  @/wheels\n  https://x/\n"));
 	put("home/.config/pip/pip.conf", at("[global]\nindex-url = file://@/index\n"
 					    "client-cert = @/key.pem\n"));
@@ -105,8 +106,9 @@ test_files(void **state)
 
 	(void)state;
 	assert_int_equal(build_env_collect(&b, none, at("@/home"), at("@/etc"), &e), 0);
-	assert_string_equal(bound(&b, "/etc/resolv.conf"), at("@/etc/resolv.conf"));
-	assert_null(bound(&b, "/etc/hosts")); /* there is none */
+	assert_string_equal(bound(&b, "/etc/hosts"), at("@/etc/hosts"));
+	assert_null(bound(&b, "/etc/nsswitch.conf")); /* there is none */
+	assert_null(bound(&b, "/etc/resolv.conf")); /* it is the sandbox's own */
 	assert_string_equal(bound(&b, "/etc/pip.conf"), at("@/etc/pip.conf"));
 	assert_non_null(bound(&b, at("@/ca.pem")));
 	assert_non_null(bound(&b, at("@/wheels")));
@@ -147,6 +149,38 @@ test_variables(void **state)
 	build_env_free(&b);
 }
 
+static bool
+reaches(const struct build_env *b, const char *host, uint16_t port)
+{
+	for (uint32_t i = 0; i < b->names.count; i++)
+		if (!strcmp(b->names.list[i].host, host) && b->names.list[i].port == port)
+			return true;
+	return false;
+}
+
+/* Hosts that the operator's settings name, and no others. */
+static void
+test_names(void **state)
+{
+	char *env[] = { "PIP_INDEX_URL=https://u:p@index.example:8443/simple", "HTTPS_PROXY=proxy.example:3128",
+			"all_proxy=socks5://socks.example", "no_proxy=localhost,near.example",
+			"PIP_TRUSTED_HOST=trusted.example:80", "PIP_FIND_LINKS=http://a.example/ file:///x",
+			"REQUESTS_CA_BUNDLE=/x", "OTHER=http://other.example", NULL };
+	struct build_env b;
+
+	(void)state;
+	put("names/etc/pip.conf", "[global]\n# http://comment.example\nproxy = inside.example:8080\n"
+				  "extra-index-url =\n  http://127.0.0.1:3141/x\n  https://b.example/y\n"
+				  "proxy-or-so = none.example:1\n");
+	assert_int_equal(build_env_collect(&b, env, NULL, at("@/names/etc"), &e), 0);
+	assert_true(reaches(&b, "index.example", 8443) && reaches(&b, "proxy.example", 3128));
+	assert_true(reaches(&b, "socks.example", 1080) && reaches(&b, "a.example", 80));
+	assert_true(reaches(&b, "inside.example", 8080) && reaches(&b, "127.0.0.1", 3141));
+	assert_true(reaches(&b, "b.example", 443));
+	assert_int_equal(b.names.count, 7);
+	build_env_free(&b);
+}
+
 static void
 test_bounds(void **state)
 {
@@ -171,6 +205,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_files),
 		cmocka_unit_test(test_variables),
+		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_bounds),
 	};
 

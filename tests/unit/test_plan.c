@@ -52,7 +52,8 @@ names(const struct sandbox_spec *s, bool user_xattr)
 	return text;
 }
 
-#define INIT_END "proc mask clock quotas pivot session caps landlock filter fork stdio workdir user exec"
+#define AFTER_PIVOT "session caps landlock filter fork stdio workdir user exec"
+#define INIT_END "proc mask clock quotas pivot " AFTER_PIVOT
 
 static void
 test_steps(void **state)
@@ -71,8 +72,12 @@ test_steps(void **state)
 	assert_string_equal(names(&s, true),
 			    "trees network clone limits maps devices hostname join identity scratch root "
 			    "usr tmp bind bind dev " INIT_END);
-	s.network = SANDBOX_NET_HOST;
 	s.netns = -1;
+	s.network = SANDBOX_NET_EGRESS;
+	assert_string_equal(names(&s, true),
+			    "trees clone limits maps devices egress loopback hostname join identity scratch "
+			    "root usr tmp bind bind dev proc mask clock quotas pivot uplink " AFTER_PIVOT);
+	s.network = SANDBOX_NET_HOST;
 	assert_null(strstr(names(&s, true), "loopback"));
 }
 

@@ -3,6 +3,9 @@
  * killed, lied to.  Each test ends with the same cgroups, processes and descriptors as it
  * found.  With --bench N it prints the time from request to result of a static program.
  */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include "tests/unit/spawner_fixture.h"
 
 static void
@@ -202,10 +205,109 @@ test_network(void **state)
 	run(r, "cat /proc/net/dev | tail -n +3 | cut -d: -f1 | tr -d ' '; cat /etc/resolv.conf; env | grep -c ^PIP_",
 	    out, sizeof out);
 	assert_string_equal(out, "lo\n0\n");
-	r.network = SPAWN_NET_HOST;
+	r.network = SPAWN_NET_EGRESS;
+	run(r, "cat /proc/net/dev | tail -n +3 | cut -d: -f1 | tr -d ' '; cat /etc/resolv.conf; env | grep -c ^PIP_",
+	    out, sizeof out);
+	assert_string_equal(out, "lo\ntap0\nnameserver 10.0.2.3\n0\n");
+	r.network = SPAWN_NET_BUILD;
 	run(r, "cat /etc/resolv.conf; env", out, sizeof out);
-	assert_non_null(strstr(out, "nameserver"));
+	assert_non_null(strstr(out, "nameserver 10.0.2.3\n"));
 	assert_non_null(strstr(out, "PIP_TEST_UNIT=1"));
+}
+
+/* On the machine's loopback; its descriptor. */
+static int
+listen_on(unsigned *port)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof a;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0 && bind(fd, (struct sockaddr *)&a, len) == 0 && listen(fd, 8) == 0 &&
+		    getsockname(fd, (struct sockaddr *)&a, &len) == 0);
+	*port = ntohs(a.sin_port);
+	return fd;
+}
+
+static void
+expect_reached(struct spawn_request r, unsigned port, bool reached)
+{
+	char script[128], out[512];
+	struct spawn_result res;
+
+	snprintf(script, sizeof script, "exec bash -c 'exec 4<>/dev/tcp/127.0.0.1/%u' 2>&1", port);
+	res = run(r, script, out, sizeof out);
+	if (res.reason != SPAWN_EXITED || (res.code == 0) != reached ||
+	    (!reached && !strstr(out, "Connection refused")))
+		fail_msg("port %u: %s %s", port, out, res.text);
+}
+
+/* What is near is reached where the operator's own settings name it, and nowhere else. */
+static void
+test_network_near(void **state)
+{
+	struct spawn_request r = request(1, NULL);
+	struct net_rules wish = { .count = 1 };
+	struct spawn_result res;
+	unsigned number[4];
+	int fds[4];
+	char text[64], out[256];
+
+	(void)state;
+	for (int i = 0; i < 4; i++)
+		fds[i] = listen_on(&number[i]);
+	snprintf(text, sizeof text, "http://localhost:%u/simple", number[0]); /* by its name */
+	setenv("PIP_INDEX_URL", text, 1);
+	snprintf(text, sizeof text, "127.0.0.1:%u", number[1]);
+	setenv("http_proxy", text, 1);
+	snprintf(text, sizeof text, "127.0.0.1:%u", number[2]);
+	assert_int_equal(net_rule_parse(text, &egress_allow.list[0], &e), 0);
+	egress_allow.count = 1;
+	start();
+	unsetenv("PIP_INDEX_URL");
+	unsetenv("http_proxy");
+	r.network = SPAWN_NET_BUILD;
+	for (int i = 0; i < 4; i++)
+		expect_reached(r, number[i], i < 2);
+	r.network = SPAWN_NET_EGRESS;
+	for (int i = 0; i < 4; i++)
+		expect_reached(r, number[i], false);
+	wish.list[0] = egress_allow.list[0];
+	r.allow = &wish;
+	for (int i = 0; i < 4; i++)
+		expect_reached(r, number[i], i == 2);
+	wish.list[0].first = wish.list[0].last = (uint16_t)number[3];
+	res = run(r, "true", out, sizeof out);
+	assert_int_equal(res.reason, SPAWN_SETUP_FAILED);
+	assert_int_equal(res.err_class, ERR_INPUT);
+	snprintf(text, sizeof text, "'127.0.0.1:%u' is not within", number[3]);
+	assert_non_null(strstr(res.text, text));
+	stop();
+	egress_allow.count = 0;
+	for (int i = 0; i < 4; i++)
+		close(fds[i]);
+}
+
+/* What a node does not give, nobody gets, and that is the end of that sandbox only. */
+static void
+test_network_refused(void **state)
+{
+	struct spawn_request r = request(1, NULL);
+	struct spawn_result res;
+	char out[256];
+
+	(void)state;
+	egress = false;
+	start();
+	r.network = SPAWN_NET_EGRESS;
+	res = run(r, "true", out, sizeof out);
+	assert_int_equal(res.reason, SPAWN_SETUP_FAILED);
+	assert_int_equal(res.err_class, ERR_INPUT);
+	assert_string_equal(res.text, "network: this node gives functions none");
+	r.network = SPAWN_NET_NONE;
+	assert_int_equal(run(r, "true", out, sizeof out).reason, SPAWN_EXITED);
+	stop();
+	egress = true;
 }
 
 static bool
@@ -420,6 +522,8 @@ main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_all_slots, one_layer, stop_it),
 		cmocka_unit_test_setup_teardown(test_groups_go_after_the_answers, one_layer, stop_it),
 		cmocka_unit_test_setup_teardown(test_network, one_layer, stop_it),
+		cmocka_unit_test(test_network_near),
+		cmocka_unit_test(test_network_refused),
 		cmocka_unit_test(test_killed_spawner),
 		cmocka_unit_test(test_driver_goes),
 		cmocka_unit_test(test_malformed),

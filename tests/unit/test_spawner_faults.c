@@ -110,7 +110,7 @@ fail_at(const char *step)
 		look(&now);
 	} while (memcmp(&now, &before, sizeof now));
 	for (int i = 0; i < 6; i++) {
-		struct spawn_result r = one(i % 2 ? SPAWN_NET_HOST : SPAWN_NET_NONE);
+		struct spawn_result r = one(i % 2 ? SPAWN_NET_BUILD : SPAWN_NET_NONE);
 
 		if (r.reason == SPAWN_SETUP_FAILED) {
 			assert_string_equal(r.step, step);
@@ -135,7 +135,7 @@ test_each_step(void **state)
 	start();
 	one(SPAWN_NET_NONE);
 	r = one(SPAWN_NET_NONE);
-	build = one(SPAWN_NET_HOST);
+	build = one(SPAWN_NET_BUILD);
 	stop();
 	assert_true(r.step_count > 20 && build.step_count > 20);
 	for (unsigned i = 0; i < build.step_count; i++) {

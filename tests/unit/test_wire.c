@@ -62,7 +62,7 @@ test_fields(void **state)
 	(void)state;
 	assert_int_equal(check(&m), 0);
 	REFUSED(head.magic = 1);
-	REFUSED(head.version = 2);
+	REFUSED(head.version = 1);
 	REFUSED(head.type = WIRE_RESULT);
 	REFUSED(head.type = 0);
 	REFUSED(request.memory_bytes = 0);
@@ -74,8 +74,8 @@ test_fields(void **state)
 	REFUSED(request.cpu_millis = 0);
 	REFUSED(request.cpu_millis = UINT32_MAX);
 	REFUSED(request.pids = 0);
-	REFUSED(request.network = 2);
-	REFUSED(request.network = SPAWN_NET_HOST); /* not allowed by these bounds */
+	REFUSED(request.network = SPAWN_NET_BUILD + 1);
+	REFUSED(request.allow.count = 1); /* without a network */
 	REFUSED(request.layer_count = SPAWN_LAYERS_MAX + 1);
 	REFUSED(request.argc = 0);
 	REFUSED(request.argc = WIRE_ARGS_MAX + 1);
@@ -90,6 +90,28 @@ test_fields(void **state)
 	REFUSED(request.runtime[3] = '/');
 	REFUSED(request.runtime[3] = 'A');
 	memset(m.request.runtime, 'a', sizeof m.request.runtime);
+	assert_int_equal(check(&m), -1);
+}
+
+static void
+test_allow(void **state)
+{
+	union wire_message m = good();
+
+	(void)state;
+	m.request.network = SPAWN_NET_EGRESS;
+	assert_int_equal(check(&m), 0);
+	m.request.allow.count = NET_RULES_MAX + 1;
+	assert_int_equal(check(&m), -1);
+	m.request.allow.count = UINT32_MAX;
+	assert_int_equal(check(&m), -1);
+	m.request.allow.count = NET_RULES_MAX;
+	assert_int_equal(check(&m), 0);
+	m.request.allow.list[NET_RULES_MAX - 1].prefix = 33;
+	assert_int_equal(check(&m), -1);
+	m.request.allow.count--;
+	assert_int_equal(check(&m), 0);
+	m.request.network = SPAWN_NET_BUILD; /* the operator's settings say what that may reach */
 	assert_int_equal(check(&m), -1);
 }
 
@@ -193,6 +215,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fields),
+		cmocka_unit_test(test_allow),
 		cmocka_unit_test(test_lengths),
 		cmocka_unit_test(test_strings),
 		cmocka_unit_test(test_mutations),
