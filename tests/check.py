@@ -133,7 +133,7 @@ def main():
 
     if wanted("unit"):
         c.unit()
-    for suite in ("structure", "runtime", "cli", "sandbox"):
+    for suite in ("structure", "runtime", "cli", "sandbox", "escape"):
         # Loaded libraries and start-up times are another matter in a sanitizer build; the
         # sandbox suite runs there, too.
         if wanted(suite) and (TOP / "tests" / suite).is_dir() and not (

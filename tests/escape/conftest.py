@@ -1,0 +1,9 @@
+"""The runner and the leak gate are those of tests/sandbox, in tests/sandboxes.py."""
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+pytest.register_assert_rewrite("sandboxes")
+from sandboxes import *  # noqa: E402,F403
