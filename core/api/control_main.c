@@ -67,7 +67,7 @@ static const struct opt options[] = {
 /* Keys of pratai.conf that other programs read. */
 static const char *const other_keys[] = {
 	"node-user", "join", "name", "slots", "memory", "instance", "cgroup-root",
-	"runtimes", "build-timeout", "uid-base", NULL,
+	"runtimes", "build-timeout", "uid-base", "egress", "egress-allow", NULL,
 };
 
 struct control {

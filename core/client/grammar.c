@@ -39,7 +39,9 @@ enum { GROUP_SERVER = 0, GROUP_OUTPUT = 2, GROUP_HELP = 5, GROUP_VERSION = 6 };
 	{ .name = "tmp-size", .arg = "MIB", .help = "of what it may write; is memory (default 64)" }, \
 	{ .name = "limit", .arg = "N", .help = "sandboxes at a time (default none)" }, \
 	{ .name = "retries", .arg = "N", .help = "of a failed async event (default 2)" }, \
-	{ .name = "network", .arg = "KIND", .help = "none (default none)" }, \
+	{ .name = "network", .arg = "KIND", .help = "none or egress (default none)" }, \
+	{ .name = "allow", .arg = "NET[:PORTS]", .flags = OPT_MANY, \
+	  .help = "an address near that egress may reach; repeat for more" }, \
 	{ .name = "env", .arg = "K=V", .flags = OPT_MANY, .help = "a variable; repeat for more" }, \
 	{ .name = "tags", .arg = "T,...", .flags = OPT_MANY, .help = "words to find it by" }, \
 	{ .name = "no-wait", .help = "do not wait for the build" }

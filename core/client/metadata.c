@@ -6,6 +6,7 @@
 
 #include "core/base/err.h"
 #include "core/base/json.h"
+#include "core/base/net_rule.h"
 #include "core/base/opt.h"
 #include "core/base/str.h"
 
@@ -108,6 +109,25 @@ put_tags(struct json *out, const struct opt_values *v, struct err *e)
 	return 0;
 }
 
+static int
+put_allow(struct json *out, const struct opt_values *v, struct err *e)
+{
+	struct json *list = json_array();
+	const char *text;
+
+	for (size_t i = 0; (text = opt_nth(v, "allow", i)); i++) {
+		struct net_rule rule;
+
+		if (net_rule_parse(text, &rule, e)) {
+			json_free(list);
+			return err_wrap(e, "--allow");
+		}
+		json_add_str(list, text);
+	}
+	json_put(out, "allow", list);
+	return 0;
+}
+
 char *
 metadata_make(const struct opt_values *v, const char *name, struct err *e)
 {
@@ -126,6 +146,8 @@ metadata_make(const struct opt_values *v, const char *name, struct err *e)
 		rc = put_env(out, v, e);
 	if (rc == 0 && opt_given(v, "tags"))
 		rc = put_tags(out, v, e);
+	if (rc == 0 && opt_given(v, "allow"))
+		rc = put_allow(out, v, e);
 	if (rc == 0 && !(text = json_print(out)))
 		err_set(e, ERR_NODE, "no memory");
 	json_free(out);

@@ -64,6 +64,7 @@ const struct opt up_options[] = {
 static const char *const others[] = {
 	"store", "roles", "slots", "memory", "name", "join", "join-token-file", "first-token-file",
 	"build-memory", "build-timeout", "runtimes", "instance", "cgroup-root", "uid-base",
+	"egress", "egress-allow",
 	"retention", "payload-max", "body-memory", "connections", NULL,
 };
 

@@ -11,9 +11,10 @@
 
 #include "core/base/err.h"
 #include "core/base/json.h"
+#include "core/base/net_rule.h"
 #include "core/base/str.h"
 
-enum field_type { FIELD_TEXT, FIELD_WHOLE, FIELD_FRACTION, FIELD_ENV, FIELD_TAGS, FIELD_LATER };
+enum field_type { FIELD_TEXT, FIELD_WHOLE, FIELD_FRACTION, FIELD_ENV, FIELD_TAGS, FIELD_NETS, FIELD_LATER };
 
 struct field {
 	const char *name;
@@ -42,7 +43,8 @@ static const struct field fields[] = {
 	{ "tmp_size", FIELD_WHOLE, 1, FUNCTION_MEMORY_MAX_MIB, 64, NULL, NULL, false },
 	{ "limit", FIELD_WHOLE, 1, 100000, NAN, NULL, NULL, false },
 	{ "retries", FIELD_WHOLE, 0, 100, 2, NULL, NULL, false },
-	{ "network", FIELD_TEXT, 1, 15, NAN, "none", "none", false },
+	{ "network", FIELD_TEXT, 1, 15, NAN, "none", "none|egress", false },
+	{ "allow", FIELD_NETS, 0, NET_RULES_MAX, NAN, NULL, NULL, false },
 	{ "env", FIELD_ENV, 0, 64, NAN, NULL, NULL, false },
 	{ "subscribe_to", FIELD_LATER, 0, 0, NAN, NULL, NULL, false },
 	{ "cron", FIELD_LATER, 0, 0, NAN, NULL, NULL, false },
@@ -182,6 +184,32 @@ check_tags(const struct field *f, const struct json *value, struct err *e)
 }
 
 static int
+check_nets(const struct field *f, const struct json *value, struct err *e)
+{
+	struct net_rules rules;
+
+	if (!json_is_array(value) || json_count(value) > f->max)
+		return err_set(e, ERR_INPUT, "field 'allow': must be a list of at most %.15g texts", f->max);
+	return function_allow_parse(value, &rules, e) ? err_wrap(e, "field 'allow'") : 0;
+}
+
+int
+function_allow_parse(const struct json *list, struct net_rules *out, struct err *e)
+{
+	out->count = 0;
+	for (const struct json *m = json_first(list); m; m = json_next(m)) {
+		const char *text = json_string_value(m);
+
+		if (!text || out->count == NET_RULES_MAX)
+			return err_set(e, ERR_INPUT, "must be a list of at most %d texts", NET_RULES_MAX);
+		if (net_rule_parse(text, &out->list[out->count], e))
+			return -1;
+		out->count++;
+	}
+	return 0;
+}
+
+static int
 check_later(const struct field *f, const struct json *value, struct err *e)
 {
 	bool nothing = json_is_null(value) || (json_is_bool(value) && !json_bool_value(value)) ||
@@ -213,6 +241,8 @@ check_field(const struct field *f, const struct json *value, struct err *e)
 		return check_env(f, value, e);
 	case FIELD_TAGS:
 		return check_tags(f, value, e);
+	case FIELD_NETS:
+		return check_nets(f, value, e);
 	case FIELD_LATER:
 		return check_later(f, value, e);
 	}
@@ -224,7 +254,7 @@ put_default(struct json *settings, const struct field *f)
 {
 	if (f->type == FIELD_ENV)
 		json_put(settings, f->name, json_object());
-	else if (f->type == FIELD_TAGS || !strcmp(f->name, "secrets"))
+	else if (f->type == FIELD_TAGS || f->type == FIELD_NETS || !strcmp(f->name, "secrets"))
 		json_put(settings, f->name, json_array());
 	else if (f->type == FIELD_LATER && (!strcmp(f->name, "public") || !strcmp(f->name, "preload")))
 		json_put_bool(settings, f->name, false);
@@ -253,6 +283,8 @@ check_together(const struct json *s, struct err *e)
 		return err_set(e, ERR_INPUT, "field 'frequency': only for event 'timer'");
 	if (timer && !strcmp(json_str(s, "type"), "wait_for_response"))
 		return err_set(e, ERR_INPUT, "field 'type': nobody waits for the answer of a timer; use async");
+	if (json_count(json_get(s, "allow")) > 0 && strcmp(json_str(s, "network"), "egress"))
+		return err_set(e, ERR_INPUT, "field 'allow': goes with network 'egress'");
 	if (json_int(s, "tmp_size", 0) > json_int(s, "memory", 0))
 		return err_set(e, ERR_INPUT, "field 'tmp_size': %lld MiB is more than the memory (%lld MiB), which it counts as",
 			       (long long)json_int(s, "tmp_size", 0), (long long)json_int(s, "memory", 0));
@@ -283,6 +315,9 @@ apply(struct json *settings, const struct json *metadata, struct err *e)
 	if (!json_get(metadata, "tmp_size") &&
 	    json_int(settings, "tmp_size", 0) > json_int(settings, "memory", 0))
 		json_put_int(settings, "tmp_size", json_int(settings, "memory", 0));
+	/* Who takes the network away does not say again what it led to. */
+	if (!json_get(metadata, "allow") && !strcmp(json_str(settings, "network"), "none"))
+		json_put(settings, "allow", json_array());
 	if (check_together(settings, e))
 		goto fail;
 	return settings;

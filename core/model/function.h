@@ -49,6 +49,10 @@ struct json *function_settings_update(const struct json *settings, const struct 
 /* True when the change needs a new version (anything but description and tags). */
 bool function_settings_need_version(const struct json *before, const struct json *after);
 
+struct net_rules;
+/* A list of texts as net_rule.h has them.  -1: ERR_INPUT. */
+int function_allow_parse(const struct json *list, struct net_rules *out, struct err *e);
+
 /* What the scheduler, the API and a node need of a version, parsed once. */
 struct function_version {
 	struct id function_id;
@@ -63,6 +67,7 @@ struct function_version {
 	uint32_t memory_mib, tmp_size_mib, cpu_millis, pids, timeout_s, retries, limit;
 	uint32_t output_bytes;
 	char network[16];
+	char *allow; /* with network "egress", a JSON array for function_allow_parse, owned, or NULL */
 	char *env; /* JSON object, owned */
 	char *reason; /* state_reason, owned, or NULL */
 };

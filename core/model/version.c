@@ -9,6 +9,7 @@
 
 #include "core/base/err.h"
 #include "core/base/json.h"
+#include "core/base/net_rule.h"
 #include "core/base/str.h"
 
 static const char *const state_words[] = {
@@ -24,6 +25,7 @@ void
 function_version_clear(struct function_version *v)
 {
 	free(v->env);
+	free(v->allow);
 	free(v->reason);
 	memset(v, 0, sizeof *v);
 }
@@ -34,7 +36,8 @@ function_version_copy(struct function_version *to, const struct function_version
 	*to = *from;
 	to->env = from->env ? strdup(from->env) : NULL;
 	to->reason = from->reason ? strdup(from->reason) : NULL;
-	if ((from->env && !to->env) || (from->reason && !to->reason)) {
+	to->allow = from->allow ? strdup(from->allow) : NULL;
+	if ((from->env && !to->env) || (from->allow && !to->allow) || (from->reason && !to->reason)) {
 		function_version_clear(to);
 		return -1;
 	}
@@ -75,7 +78,9 @@ function_version_from_settings(const struct json *s, const struct id *function_i
 	out->limit = (uint32_t)json_int(s, "limit", 0);
 	out->output_bytes = FUNCTION_OUTPUT_BYTES;
 	out->env = json_print(json_get(s, "env"));
-	if (!out->env || str_copy(out->project_id, sizeof out->project_id, project) ||
+	/* Settings of an earlier release have none. */
+	out->allow = json_get(s, "allow") ? json_print(json_get(s, "allow")) : strdup("[]");
+	if (!out->env || !out->allow || str_copy(out->project_id, sizeof out->project_id, project) ||
 	    str_copy(out->name, sizeof out->name, json_str(s, "name")) ||
 	    str_copy(out->runtime, sizeof out->runtime, json_str(s, "runtime")) ||
 	    str_copy(out->image, sizeof out->image, json_str(s, "image")) ||
@@ -113,6 +118,8 @@ function_version_encode(const struct function_version *v)
 	json_put_int(j, "limit", v->limit);
 	json_put_int(j, "output_bytes", v->output_bytes);
 	json_put_str(j, "network", v->network);
+	if (v->allow)
+		json_put_raw(j, "allow", v->allow, strlen(v->allow));
 	if (v->env)
 		json_put_raw(j, "env", v->env, strlen(v->env));
 	json_put_str(j, "reason", v->reason);
@@ -209,7 +216,8 @@ parse_numbers(const struct json *j, struct function_version *v)
 int
 function_version_parse(const struct json *j, struct function_version *v, struct err *e)
 {
-	const struct json *env = json_get(j, "env");
+	const struct json *env = json_get(j, "env"), *allow = json_get(j, "allow");
+	struct net_rules rules;
 	const char *wrong;
 
 	memset(v, 0, sizeof *v);
@@ -220,6 +228,13 @@ function_version_parse(const struct json *j, struct function_version *v, struct 
 		v->env = json_is_object(env) ? json_print(env) : NULL;
 		if (!v->env || strlen(v->env) > ENV_TEXT_MAX)
 			wrong = "env";
+	}
+	if (!wrong && allow) {
+		v->allow = json_is_array(allow) && function_allow_parse(allow, &rules, NULL) == 0
+				   ? json_print(allow)
+				   : NULL;
+		if (!v->allow)
+			wrong = "allow";
 	}
 	if (wrong) {
 		function_version_clear(v);

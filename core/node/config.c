@@ -54,6 +54,11 @@ const struct opt node_options[] = {
 	  .flags = OPT_CONFIG },
 	{ .name = "uid-base", .arg = "UID", .help = "the first host id of the sandboxes",
 	  .flags = OPT_CONFIG, .fallback = "1879048192" },
+	{ .name = "egress", .arg = "KIND", .help = "none or internet: what functions may reach",
+	  .flags = OPT_CONFIG, .fallback = "internet" },
+	{ .name = "egress-allow", .arg = "LIST",
+	  .help = "what is near and functions may be allowed (default: nothing)",
+	  .flags = OPT_CONFIG },
 	{ .name = "log-level", .arg = "LEVEL", .help = "error, warning, info or debug",
 	  .flags = OPT_CONFIG, .fallback = "info" },
 	{ .name = "run-fd", .arg = "N", .help = "directory of the control plane's local sockets" },
@@ -294,6 +299,32 @@ read_capacity(struct node_config *c, struct err *e)
 	return 0;
 }
 
+/* NET[:PORTS], separated by commas or spaces. */
+static int
+read_egress(struct node_config *c, struct err *e)
+{
+	const char *kind = opt_get(values(c), "egress"), *list = opt_get(values(c), "egress-allow");
+
+	c->egress = !strcmp(kind, "internet");
+	if (!c->egress && strcmp(kind, "none"))
+		return wrong(e, "egress", kind, "none or internet");
+	while (list && *list) {
+		size_t n = strcspn(list, ", \t");
+		char word[64];
+
+		if (n) {
+			snprintf(word, sizeof word, "%.*s", (int)(n < 63 ? n : 63), list);
+			if (c->allow.count == NET_RULES_MAX)
+				return err_set(e, ERR_INPUT, "option '--egress-allow': more than %d",
+					       NET_RULES_MAX);
+			if (net_rule_parse(word, &c->allow.list[c->allow.count++], e))
+				return err_wrap(e, "option '--egress-allow'");
+		}
+		list += n + (list[n] != '\0');
+	}
+	return 0;
+}
+
 static int
 read_all(struct node_config *c, struct err *e)
 {
@@ -311,7 +342,7 @@ read_all(struct node_config *c, struct err *e)
 		c->join[n - 1] = '\0';
 	if (c->cgroup_root && *c->cgroup_root != '/')
 		return wrong(e, "cgroup-root", c->cgroup_root, "an absolute path");
-	if (read_capacity(c, e) || read_user(c, e) || read_name(c, e) ||
+	if (read_capacity(c, e) || read_egress(c, e) || read_user(c, e) || read_name(c, e) ||
 	    read_descriptor(c, "run-fd", &c->run_fd, e) ||
 	    read_descriptor(c, "ready-fd", &c->ready_fd, e) || read_runtimes(c, e) ||
 	    read_token(c, e) || read_state(c, e) || read_instance(c, e))

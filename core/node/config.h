@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "core/base/net_rule.h"
 #include "core/base/opt.h"
 #include "core/model/event.h"
 
@@ -32,6 +33,8 @@ struct node_config {
 	uint64_t memory_mib, build_memory_mib, build_timeout_s;
 	int log_level;
 	bool with_parent;
+	bool egress;            /* functions may reach the Internet */
+	struct net_rules allow; /* and of what is near, this */
 };
 
 extern const struct opt node_options[];

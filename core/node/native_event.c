@@ -39,6 +39,8 @@ struct event_run {
 	void *payload;
 	size_t payload_len;
 	struct env env;
+	bool egress;
+	struct net_rules allow; /* with egress: of what is near */
 	struct layer_wait *wait;
 	struct sandbox_run *sandbox;
 	struct loop_timer *linger;
@@ -366,7 +368,8 @@ order(struct event_run *run, struct err *e)
 		.timeout_ns = (uint64_t)v->timeout_s * NS_PER_S,
 		.cpu_millis = v->cpu_millis,
 		.pids = v->pids,
-		.network = SPAWN_NET_NONE,
+		.network = run->egress ? SPAWN_NET_EGRESS : SPAWN_NET_NONE,
+		.allow = run->egress ? &run->allow : NULL,
 	};
 	struct buf line = { 0 };
 	int rc;
@@ -452,6 +455,28 @@ event_free(struct driver_run *base)
 
 static const struct run_ops event_ops = { .cancel = event_cancel, .free = event_free };
 
+/* Whether it may have that is for the spawner to say. */
+static int
+read_network(struct event_run *run, struct err *e)
+{
+	const struct function_version *v = &run->version;
+	const char *word = v->network;
+	struct json *list;
+	int rc;
+
+	if (!*word || !strcmp(word, "none"))
+		return 0;
+	if (strcmp(word, "egress"))
+		return err_set(e, ERR_INPUT, "the node has no network '%s' for functions", word);
+	run->egress = true;
+	if (!v->allow)
+		return 0;
+	list = json_parse(v->allow, strlen(v->allow), e);
+	rc = list ? function_allow_parse(list, &run->allow, e) : -1;
+	json_free(list);
+	return rc;
+}
+
 static int
 prepare(struct event_run *run, const struct message *job, const void *payload, size_t len,
 	struct err *e)
@@ -475,10 +500,7 @@ prepare(struct event_run *run, const struct message *job, const void *payload, s
 	run->runtime = runtimes_find(n->c.runtimes, run->version.runtime);
 	if (!run->runtime)
 		return err_set(e, ERR_INPUT, "the node has no runtime '%s'", run->version.runtime);
-	if (run->version.network[0] && strcmp(run->version.network, "none"))
-		return err_set(e, ERR_INPUT, "the node has no network '%s' for functions",
-			       run->version.network);
-	return make_env(run, e);
+	return read_network(run, e) || make_env(run, e) ? -1 : 0;
 }
 
 struct driver_run *

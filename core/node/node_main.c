@@ -109,6 +109,8 @@ start_as_root(struct program *p, struct err *e)
 		.memory_max_bytes = c->memory_mib << 20,
 		.tmp_max_bytes = tmp_mib << 20,
 		.build_network = true,
+		.egress = c->egress,
+		.allow = &c->allow,
 	};
 
 	if (geteuid() != 0)

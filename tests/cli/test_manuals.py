@@ -46,7 +46,8 @@ def test_a_key_of_one_program_is_no_error_in_another(program, tmp_path):
               "join": "http://127.0.0.1:1", "listen": "127.0.0.1:0", "store": "sqlite:",
               "roles": "api,agent,scheduler", "join-token-file": str(tmp_path / "t"),
               "first-token-file": str(tmp_path / "t"), "cgroup-root": "/x",
-              "runtimes": str(BUILD / "runtimes")}
+              "runtimes": str(BUILD / "runtimes"), "egress": "none",
+              "egress-allow": "10.1.2.0/24:443, 10.1.3.4"}
     (tmp_path / "t").write_text("0123456789abcdef0123456789abcdef\n")
     (tmp_path / "t").chmod(0o600)
     conf = tmp_path / "pratai.conf"

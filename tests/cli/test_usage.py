@@ -37,6 +37,8 @@ def options(text):
     (["function-create", "x", "--file", "a", "--cpus", "fast"], "'fast' is not a number"),
     (["function-create", "x", "--file", "a", "--env", "novalue"], "--env"),
     (["function-create", "x", "--file", "a", "--env", "=v"], "--env"),
+    (["function-create", "x", "--file", "a", "--allow", "10.0.0.1/33"], "--allow: '10.0.0.1/33' is not"),
+    (["function-update", "x", "--allow", "a.example"], "--allow: 'a.example' is not"),
     (["function-update", "x"], "nothing to change"),
     (["function-show"], "needs F"),
     (["function-show", "a", "b"], "'b' is one word too many"),

@@ -235,7 +235,7 @@ test_texts(void **state)
 		{ "type", "\"wait_for_response\"", { "\"sync\"", "\"async|\"", "\"\"", "\"asyn\"", "7",
 						     "\"async|wait_for_response\"" } },
 		{ "event", "\"webhook\"", { "\"message\"", "\"cron\"", "\"\"", "null" } },
-		{ "network", "\"none\"", { "\"egress\"", "\"host\"", "\"\"", "true" } },
+		{ "network", "\"egress\"", { "\"internet\"", "\"host\"", "\"\"", "true" } },
 	};
 	char text[8192], name[8000];
 
@@ -337,6 +337,36 @@ test_env(void **state)
 			taken(text);
 		else
 			refused(text, "in all");
+	}
+}
+
+static void
+test_allow(void **state)
+{
+	static const char *const bad[] = {
+		"null", "\"10.0.0.1\"", "{}", "[1]", "[\"\"]", "[\"x\"]", "[\"10.0.0.1/8\"]", "[[]]",
+		"[\"10.0.0.1\",\"10.0.0.1:0\"]", "[\"::1\"]",
+	};
+	char text[4096];
+	size_t n;
+
+	(void)state;
+	taken("{\"name\":\"f\",\"allow\":[]}");
+	taken("{\"name\":\"f\",\"network\":\"egress\",\"allow\":[\"10.0.0.0/8:1-2\",\"127.0.0.1\"]}");
+	refused("{\"name\":\"f\",\"allow\":[\"10.0.0.1\"]}", "network 'egress'");
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		snprintf(text, sizeof text, "{\"name\":\"f\",\"network\":\"egress\",\"allow\":%s}", bad[i]);
+		refused(text, "'allow'");
+	}
+	for (int count = 64; count <= 65; count++) {
+		n = (size_t)snprintf(text, sizeof text, "{\"name\":\"f\",\"network\":\"egress\",\"allow\":[\"1.1.1.1\"");
+		for (int i = 1; i < count; i++)
+			n += (size_t)snprintf(text + n, sizeof text - n, ",\"1.1.1.1\"");
+		snprintf(text + n, sizeof text - n, "]}");
+		if (count == 64)
+			taken(text);
+		else
+			refused(text, "'allow'");
 	}
 }
 
@@ -649,6 +679,7 @@ main(void)
 		cmocka_unit_test(test_texts),
 		cmocka_unit_test(test_unknown_fields_and_those_for_later),
 		cmocka_unit_test(test_env),
+		cmocka_unit_test(test_allow),
 		cmocka_unit_test(test_tags),
 		cmocka_unit_test(test_what_no_single_field_can_tell),
 		cmocka_unit_test(test_updates_change_what_they_name),
