@@ -37,10 +37,12 @@ take_flock(void)
 	return flock(open(SHARED, O_RDONLY), LOCK_EX | LOCK_NB);
 }
 
-/* Whoever opens the file then waits until the lease is given back, or for 45 s. */
+/* Whoever opens the file then waits until the lease is given back, or for 45 s; we are told by
+ * a signal. */
 static long
 take_lease(void)
 {
+	signal(SIGIO, SIG_IGN);
 	return fcntl(open(SHARED, O_RDONLY), F_SETLEASE, F_WRLCK);
 }
 
