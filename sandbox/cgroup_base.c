@@ -91,6 +91,12 @@ empty_into_leaf(int base, const char *path, struct err *e)
 			next = pid + strcspn(pid, "\n");
 			if (*next)
 				*next++ = '\0';
+			if (strcmp(pid, "0") == 0) {
+				err_set(e, ERR_NODE,
+					"in %s are processes of another pid namespace, which cannot "
+					"be moved from here", path);
+				goto out;
+			}
 			/* ESRCH: it is gone already */
 			if (cgroup_write(base, LEAF, "cgroup.procs", pid) < 0 && errno != ESRCH) {
 				err_sys(e, ERR_NODE, "cannot move process %s to %s/" LEAF, pid,

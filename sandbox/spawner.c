@@ -161,6 +161,19 @@ wait_start(struct spawner *out, int ready, struct err *e)
 	return -1;
 }
 
+/*
+ * In a service's own group (Delegate=yes) the processes that are there move to a leaf below
+ * it.  The spawner could not move them: its pid namespace does not see them.
+ */
+static int
+make_room(const struct spawner_config *c, struct err *e)
+{
+	struct cgroup_manager *m = spawner_cgroups(c->instance, c->cgroup_root, e);
+
+	cgroup_manager_free(m);
+	return m ? 0 : -1;
+}
+
 int
 spawner_start(const struct spawner_config *config, struct spawner *out, struct err *e)
 {
@@ -168,7 +181,8 @@ spawner_start(const struct spawner_config *config, struct spawner *out, struct e
 	int pair[2] = { -1, -1 }, ready[2] = { -1, -1 }, program, rc = -1;
 
 	*out = (struct spawner){ .fd = -1, .pid = -1, .pidfd = -1 };
-	if (check_config(config, e) || (program = open_program(config, e)) < 0)
+	if (check_config(config, e) || make_room(config, e) ||
+	    (program = open_program(config, e)) < 0)
 		return -1;
 	/* A descriptor of this mount namespace cannot be mounted in another one; a detached
 	 * copy can. */

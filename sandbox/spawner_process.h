@@ -48,6 +48,16 @@ struct spawner_inside {
 	struct netpool nets;
 };
 
+/* All three limits will be asked for; the numbers do not matter. */
+static inline struct cgroup_manager *
+spawner_cgroups(const char *instance, const char *parent, struct err *e)
+{
+	static const struct cgroup_limits need = { .memory_bytes = 1 << 20, .pids = 1,
+						   .cpu_millis = 1000 };
+
+	return cgroup_manager_new(instance, parent, &need, e);
+}
+
 /* The spawner's life.  Gives the exit status. */
 int spawner_process(struct spawner_inside *in);
 

@@ -86,15 +86,11 @@ take_files(const struct spawner_inside *in, struct err *e)
 static int
 take_cgroups(struct spawner_inside *in, struct err *e)
 {
-	/* All three will be asked for; the numbers do not matter. */
-	static const struct cgroup_limits need = { .memory_bytes = 1 << 20, .pids = 1,
-						   .cpu_millis = 1000 };
 	char number[16];
 	int swept;
 
-	in->cgroups = cgroup_manager_new(in->boot->instance,
-					 in->boot->cgroup_root[0] ? in->boot->cgroup_root : NULL, &need,
-					 e);
+	in->cgroups = spawner_cgroups(in->boot->instance,
+				      in->boot->cgroup_root[0] ? in->boot->cgroup_root : NULL, e);
 	if (!in->cgroups)
 		return -1;
 	swept = cgroup_sweep(in->cgroups, e);

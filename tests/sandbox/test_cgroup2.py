@@ -6,15 +6,49 @@ import pathlib
 import re
 import subprocess
 
-from conftest import become_ordinary
+import pytest
+
+from conftest import become_ordinary, wait_for
 
 MIB = 1 << 20
+OPTIONS = ("--memory", "64M", "--pids", "17", "--cpus", "0.25")
 HOG = "x = []\nwhile True: x.append(bytearray(1 << 20))"
+
+
+@pytest.fixture
+def group(run):
+    """A running sandbox's."""
+    p = run.start(*OPTIONS, argv=["/bin/sh", "-c", "sleep 4200 & sleep 4200"])
+    wait_for(lambda: len(run.processes()) >= 2, 60, "the command")
+    paths = run.cgroups()
+    assert len(paths) == 1, paths
+    yield pathlib.Path(paths[0])
+    p.kill()
+    p.communicate()
+    wait_for(lambda: not read(pathlib.Path(paths[0]) / "cgroup.procs"), 60, "the end")
+    assert run(argv=["true"]).code == 0  # sweeps
+
+
+def read(path):
+    return path.read_text().strip()
 
 
 def test_it_is_pure(run):
     assert pathlib.Path("/proc/self/cgroup").read_text().startswith("0::/")
     assert pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists()
+
+
+def test_what_the_group_is_set_to(run, group):
+    assert read(group / "memory.max") == str(64 * MIB)
+    assert read(group / "memory.oom.group") == "1"
+    assert read(group / "pids.max") == "17"
+    quota, period = read(group / "cpu.max").split()
+    assert int(quota) * 4 == int(period)
+    if (group / "memory.swap.max").exists():
+        assert read(group / "memory.swap.max") == "0"
+    inside = {int(p) for p in read(group / "cgroup.procs").split()}
+    assert set(run.processes()) < inside  # and init
+    assert len(inside) == len(run.processes()) + 1
 
 
 def test_memory_peak(run):
