@@ -19,6 +19,15 @@ import xml.etree.ElementTree as xml
 TOP = pathlib.Path(__file__).resolve().parent.parent
 
 
+# What an older kernel may lack, and those tests of tests/sandbox that meet it, which its
+# fallback must pass as well.
+FALLBACKS = {
+    "clone3": ("run", "limits"), "cgroup2": ("run", "limits"), "cgroup.kill": ("limits",),
+    "memory.peak,pids.peak": ("limits",), "tmpfs.xattr": ("run", "isolation"),
+    "landlock": ("isolation",), "time.namespace": ("isolation",),
+}
+
+
 class Tally:
     def __init__(self):
         self.passed, self.failed, self.skipped = 0, 0, 0
@@ -81,13 +90,13 @@ class Check:
             self.count(f"unit/{program.name}", len(ok - skips), failed,
                        [f"unit/{program.name}::{s}" for s in sorted(skips)], log, start)
 
-    def pytest(self, suite, *words):
+    def pytest(self, suite, *words, tests=None, env=None):
         start, log = time.time(), self.logs / (suite + ".log")
         report = self.logs / (suite + ".xml")
         report.unlink(missing_ok=True)
         code = run(["/usr/bin/python3", "-m", "pytest", "-q", "-ra",
-                    "-p", "no:cacheprovider", f"--junitxml={report}", f"tests/{suite}", *words],
-                   log, self.env)
+                    "-p", "no:cacheprovider", f"--junitxml={report}", *(tests or [f"tests/{suite}"]), *words],
+                   log, dict(self.env, **(env or {})))
         passed, failed, skips = 0, 0, []
         if report.exists():
             for case in xml.parse(report).getroot().iter("testcase"):
@@ -101,6 +110,16 @@ class Check:
         if code and not failed:
             failed = 1
         self.count(suite, passed, failed, skips, log, start)
+
+    def fallbacks(self):
+        pure_v2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+        for features, names in FALLBACKS.items():
+            if features == "cgroup2" and pure_v2:
+                continue  # nothing would be left
+            self.pytest("fallback-" + features.replace(",", "-"),
+                        "-k", "not test_every_exit_code and not options1",
+                        tests=[f"tests/sandbox/test_{n}.py" for n in names],
+                        env={"PRATAI_DISABLE": features})
 
     def command(self, suite, *argv):
         start, log = time.time(), self.logs / (suite + ".log")
@@ -143,6 +162,8 @@ def main():
         if wanted(suite) and (TOP / "tests" / suite).is_dir() and not (
                 sanitized and suite in ("structure", "cli")):
             c.pytest(suite)
+    if wanted("fallbacks") and not a.quick:
+        c.fallbacks()
     if wanted("manuals") and not sanitized:
         c.command("manuals", "make", "check-man")
     if wanted("system"):
@@ -151,6 +172,9 @@ def main():
         c.pytest("system", "-m", " and ".join("not " + m for m in left_out))
     if "service" in a.suites:
         c.pytest("service")
+    if not a.quick and wanted("soak"):
+        c.other("soak", "/usr/bin/python3", "tests/soak/soak.py", str(c.build), "--row", "300",
+                "--seconds", "4")
     if not a.quick and wanted("vm"):
         c.other("vm", "make", "check-vm")
     if not a.quick and wanted("sanitizers"):

@@ -34,9 +34,18 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_configure(config):
+    config.addinivalue_line("markers", "nothing_like(feature): what has no fallback")
+
+
+def pytest_collection_modifyitems(config, items):
+    disabled = os.environ.get("PRATAI_DISABLE", "").split(",")
     for item in items:
         item.add_marker(needs_root)
+    without = [i for i in items if any(m.args[0] in disabled
+                                       for m in i.iter_markers("nothing_like"))]
+    items[:] = [i for i in items if i not in without]
+    config.hook.pytest_deselected(items=without)
 
 
 class Result:
@@ -62,7 +71,7 @@ class Runner:
 
     def environment(self, extra=None):
         env = {k: v for k, v in os.environ.items()
-               if not k.startswith("PRATAI_") or k == "PRATAI_ROOT"}
+               if not k.startswith("PRATAI_") or k in ("PRATAI_ROOT", "PRATAI_DISABLE")}
         env.update(self.variables, **(extra or {}))
         return env
 

@@ -7,7 +7,7 @@
 SUITES ?=
 
 check: deps
-	$(Q)$(MAKE) all unit-tests
+	$(Q)$(MAKE) all unit-tests $(bench_programs)
 	$(Q)$(PYTHON) tests/check.py --build $(B) $(SUITES)
 
 check-quick: all unit-tests

@@ -85,12 +85,16 @@ def test_a_closed_descriptor_is_not_replaced_by_one_of_ours(run, options):
     assert stderr.startswith("pipe:") if options else stderr == "/dev/null"
 
 
+# 0 where the kernel cannot tell.
+WITH_PIDS_PEAK = "pids.peak" not in os.environ.get("PRATAI_DISABLE", "")
+
+
 def test_report(run):
     r = run.python("x = bytearray(30 << 20); sum(range(10**6))")
     assert set(r.report) == FIELDS
     assert r.report["wall_us"] > 0 and r.report["cpu_us"] > 0
     assert 30 << 20 < r.report["memory_peak_bytes"] < 200 << 20
-    assert r.report["pids_peak"] >= 1 and r.report["oom_kills"] == 0
+    assert r.report["pids_peak"] >= WITH_PIDS_PEAK and r.report["oom_kills"] == 0
     assert r.report["error"] is None
     steps = r.report["steps_us"]
     for name in "clone", "maps", "root", "proc", "pivot", "fork", "caps", "filter", "total":

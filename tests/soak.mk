@@ -1,0 +1,9 @@
+# Many sandboxes, and nothing grows (tests/soak/soak.py).  check has a short one.
+#
+#   make soak    ten thousand in a row and 64 at a time for ten minutes, by each way in;
+#                under an hour
+
+soak: all $(bench_programs)
+	$(Q)$(PYTHON) tests/soak/soak.py $(B)
+
+.PHONY: soak
