@@ -135,7 +135,8 @@ def test_names_are_looked_up(fetch):
 
 @pytest.mark.parametrize("url", [f"http://{PRIVATE}/", f"http://{OWN}/", "http://10.0.2.2/",
                                  "http://127.0.0.1/", "http://169.254.169.254/",
-                                 "http://[::1]/", "http://[fe80::1]/"])
+                                 "http://[::1]/", "http://[fe80::1]/", "http://[fd00::1]/",
+                                 "http://[2001:db8::1]/"])
 def test_what_is_near_is_refused_at_once(fetch, machine, url):
     said = fetch(url)
     assert "refused" in said or "unreachable" in said or "Invalid argument" in said, said
@@ -183,6 +184,21 @@ def test_the_way_out_ends_with_the_sandbox(run, machine):
     p.kill()
     p.wait()
     wait_for(lambda: not set(stacks()) - before, what="the end of the network's process")
+
+
+@pytest.mark.parametrize("program", ["/usr/sbin/nft", "/usr/bin/slirp4netns"])
+def test_a_program_that_is_missing(run, program):
+    """It is named, and nothing runs without the network or its rules."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: it takes a program away")
+    name, top = os.path.basename(program), os.path.dirname(program)
+    hide = (f'd="$0" && mount -t tmpfs none "$d" && mkdir "$d/u" "$d/w" && mknod "$d/u/{name}" c 0 0 && '
+            f'mount -t overlay -o "lowerdir={top},upperdir=$d/u,workdir=$d/w" none {top} && exec "$@"')
+    words = run.command(["--network", "egress"], ["/bin/echo", "it ran"])
+    p = subprocess.run(["unshare", "--mount", "/bin/sh", "-c", hide, str(run.tmp), *words],
+                       capture_output=True, text=True, env=run.environment())
+    assert (p.returncode, p.stdout) == (125, "")
+    assert p.stderr.count("\n") == 1 and f"there is no {program} on this node" in p.stderr
 
 
 @pytest.mark.parametrize("words", [["--network", "egress", "--allow", "x"],
