@@ -6,8 +6,9 @@ $(B)/tests/escape/probe: $(wildcard tests/escape/probe*.c) tests/escape/probe.h
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O1 $(WARN) -I. -static -o $@ $(filter %.c,$^)
 
 # Asks a spawner to run it.
-$(B)/tests/escape/ask: $(B)/tests/escape/ask.o $(unit_libraries)
+$(B)/tests/escape/ask: $(B)/tests/escape/ask.o $(call library,sandbox) $(call library,rootfs) $(base) \
+		$(B)/pratai-spawner
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(unit_libraries) -Wl,--end-group $(LIBS_unit)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) -larchive -lsodium -lseccomp -lm
 
 unit-tests: $(B)/tests/escape/probe $(B)/tests/escape/ask
