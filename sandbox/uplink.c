@@ -25,6 +25,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/pidfd.h>
@@ -203,8 +204,10 @@ add_names(struct net_rules *allow, const struct uplink_spec *spec, struct err *e
 		uint16_t port = spec->names->list[i].port;
 		struct in_addr in;
 
-		if (inet_pton(AF_INET, host, &in) == 1 ? add_address(allow, ntohl(in.s_addr), port, e)
-						       : look_up(allow, host, port, spec->uid, e))
+		/* getent finds no localhost on a machine that has nothing but a loopback. */
+		if (inet_pton(AF_INET, strcasecmp(host, "localhost") ? host : "127.0.0.1", &in) == 1
+			    ? add_address(allow, ntohl(in.s_addr), port, e)
+			    : look_up(allow, host, port, spec->uid, e))
 			return -1;
 	}
 	return 0;
