@@ -145,7 +145,7 @@ step_clock(struct child *c, unsigned index, struct err *e)
 	traceable = prctl(PR_GET_DUMPABLE);
 	prctl(PR_SET_DUMPABLE, 1);
 	fd = openat(c->proc, "self/timens_offsets", O_WRONLY | O_CLOEXEC);
-	/* Without root it was: the uplink's process has to open our namespaces yet. */
+	/* An ordinary user's init still is; its own steps may need it, too. */
 	prctl(PR_SET_DUMPABLE, traceable);
 	if (fd < 0 || write(fd, text, (size_t)n) != n)
 		return err_sys(e, ERR_NODE, "write timens_offsets");
