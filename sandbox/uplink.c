@@ -4,8 +4,9 @@
  *   the machine's network namespace
  *   a child without powers asks getent(1) for the addresses of hosts that are allowed by name
  *   which addresses the machine has, which resolvers it asks
- *   a child enters the sandbox's user and network namespace and runs nft there
  *   a /dev of its own with a tun that its user may open
+ *   a child enters the sandbox's user and network namespace, makes the tap device there and
+ *   runs nft
  *   the user: without root's powers from here on
  *   slirp4netns, which opens the tap device inside, and writes the byte that init waits for
  *
@@ -20,12 +21,15 @@
 #include <fcntl.h>
 #include <ifaddrs.h>
 #include <linux/capability.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/pidfd.h>
@@ -56,6 +60,7 @@ enum {
 	RESOLVERS_MAX = 8,
 	ADDRESSES_MAX = 8,    /* of one name */
 	LOOKUP_MS = 10000,    /* for one name */
+	NO_TAP = 125,         /* the exit status of who would have executed nft */
 	SOCKETS_MAX = 1024,   /* the most connections at a time, less a few */
 };
 
@@ -230,6 +235,34 @@ put_rules(const struct net_rules *allow, struct err *e)
 	return rc ? -1 : fd_steal(&fd);
 }
 
+/* ---- The tap device ---- */
+
+/* The machine's tun may be root's alone; as root there can be another one. */
+static int
+make_dev(struct err *e)
+{
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("none", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "size=64k,mode=755") ||
+	    mkdir("/dev/net", 0755) || mknod("/dev/net/tun", S_IFCHR | 0666, makedev(10, 200)) ||
+	    chmod("/dev/net/tun", 0666))
+		return err_sys(e, ERR_NODE, "make /dev/net/tun");
+	return 0;
+}
+
+/*
+ * In the sandbox's network namespace, for the stack to find.  It stays when the stack ends: to
+ * remove it takes the kernel 15 to 50 ms, for which the stack's end would wait; with the
+ * namespace it goes without anybody waiting.
+ */
+static int
+make_tap(void)
+{
+	struct ifreq tap = { .ifr_name = EGRESS_DEVICE, .ifr_flags = IFF_TAP | IFF_NO_PI };
+	CLEAN_FD int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+
+	return fd < 0 || ioctl(fd, TUNSETIFF, &tap) || ioctl(fd, TUNSETPERSIST, 1) ? -1 : 0;
+}
+
 /* In the namespaces: the child has every capability there, and hands one on to nft. */
 static _Noreturn void
 run_nft(const struct net_rules *allow, int rules)
@@ -240,6 +273,8 @@ run_nft(const struct net_rules *allow, int rules)
 
 	if (setns(USER_FD, CLONE_NEWUSER) || setns(NET_FD, CLONE_NEWNET))
 		_exit(126);
+	if (make_tap())
+		_exit(NO_TAP);
 	if (egress_allows_loopback(allow)) {
 		turn = open("/proc/sys/net/ipv4/conf/all/route_localnet", O_WRONLY | O_CLOEXEC);
 		if (turn < 0 || write(turn, "1", 1) != 1)
@@ -267,24 +302,15 @@ set_rules(const struct net_rules *allow, struct err *e)
 		return err_sys(e, ERR_NODE, "run nft");
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
 		return err_set(e, ERR_INPUT, "there is no " NFT " on this node (Debian: nftables)");
+	if (WIFEXITED(status) && WEXITSTATUS(status) == NO_TAP)
+		return err_set(e, ERR_INPUT, "a tap device cannot be made with /dev/net/tun (the kernel's "
+					     "tun; its user must be allowed to open it)");
 	if (!WIFEXITED(status) || WEXITSTATUS(status))
 		return err_set(e, ERR_NODE, "nft did not take the rules");
 	return 0;
 }
 
 /* ---- The stack ---- */
-
-/* The machine's tun may be root's alone; as root there can be another one. */
-static int
-make_dev(struct err *e)
-{
-	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-	    mount("none", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "size=64k,mode=755") ||
-	    mkdir("/dev/net", 0755) || mknod("/dev/net/tun", S_IFCHR | 0666, makedev(10, 200)) ||
-	    chmod("/dev/net/tun", 0666))
-		return err_sys(e, ERR_NODE, "make /dev/net/tun");
-	return 0;
-}
 
 /* Its last call is the one that loads the kernel's module, if there is one. */
 static int
@@ -293,8 +319,6 @@ become(uid_t uid, struct err *e)
 	const struct rlimit sockets = { SOCKETS_MAX, SOCKETS_MAX };
 	CLEAN_FD int tun = -1;
 
-	if (uid && make_dev(e))
-		return -1;
 	if (uid && become_nobody(uid))
 		return err_sys(e, ERR_NODE, "become uid %u", uid);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_PDEATHSIG, SIGKILL) ||
@@ -382,7 +406,7 @@ uplink_main(const struct uplink_spec *spec, int end_r)
 	signal(SIGPIPE, SIG_IGN);
 	if (place_descriptors(spec, end_r, &e))
 		fail(spec->ready_w, &e); /* which may be elsewhere still */
-	if (add_names(&allow, spec, &e) || set_rules(&allow, &e))
+	if (add_names(&allow, spec, &e) || (spec->uid && make_dev(&e)) || set_rules(&allow, &e))
 		fail(READY_FD, &e);
 	run_stack(&allow, spec);
 }
