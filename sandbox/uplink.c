@@ -312,20 +312,17 @@ set_rules(const struct net_rules *allow, struct err *e)
 
 /* ---- The stack ---- */
 
-/* Its last call is the one that loads the kernel's module, if there is one. */
 static int
 become(uid_t uid, struct err *e)
 {
 	const struct rlimit sockets = { SOCKETS_MAX, SOCKETS_MAX };
-	CLEAN_FD int tun = -1;
 
 	if (uid && become_nobody(uid))
 		return err_sys(e, ERR_NODE, "become uid %u", uid);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_PDEATHSIG, SIGKILL) ||
 	    setrlimit(RLIMIT_NOFILE, &sockets))
 		return err_sys(e, ERR_NODE, "set the stack's process up");
-	tun = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-	return tun < 0 ? err_sys(e, ERR_INPUT, "open /dev/net/tun (the kernel's tun)") : 0;
+	return 0;
 }
 
 static _Noreturn void
