@@ -10,18 +10,11 @@ import time
 
 import pytest
 
-from conftest import BUILD, PRATAI, become_ordinary
+from conftest import BUILD, PRATAI
 
 PROBE = BUILD / "tests/escape/probe"
 PLACES = ("dev", "proc", "tmp", "etc", "usr", "dev/null", "dev/console", "dev/pts/0", "dev/shm",
           "dev/fd", "dev/boot_id", "dev/empty", "proc/self", "proc/self/attr", "proc/sys")
-
-
-@pytest.fixture(params=["root", "user"])
-def who(request, run):
-    if request.param == "user":
-        become_ordinary(run)
-    return request.param
 
 
 @pytest.fixture

@@ -7,16 +7,9 @@ import subprocess
 
 import pytest
 
-from conftest import BUILD, become_ordinary, wait_for
+from conftest import BUILD, wait_for
 
 PROBE = BUILD / "tests/escape/probe"
-
-
-@pytest.fixture(params=["root", "user"])
-def who(request, run):
-    if request.param == "user":
-        become_ordinary(run)
-    return request.param
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 The machine here is a network namespace with two neighbours' addresses: one that counts as the
 Internet (198.51.100.2), one that is private (10.9.0.2).
 """
-import ctypes
 import os
 import pathlib
 import socket
@@ -15,6 +14,7 @@ import http.server
 import pytest
 
 from conftest import wait_for
+from namespaces import serve_there
 
 INTERNET, PRIVATE, OWN = "198.51.100.2", "10.9.0.2", "198.51.100.1"
 FETCH = ("import sys, urllib.request\n"
@@ -54,26 +54,14 @@ class Hello(http.server.BaseHTTPRequestHandler):
 
 
 def serve(namespace, addresses, names):
-    """In a process of its own, in the namespace; ends with its standard input."""
-    read, write = os.pipe()
-    ready, done = os.pipe()
-    if os.fork() == 0:
-        os.close(write)
-        fd = os.open(f"/proc/{namespace}/ns/net", os.O_RDONLY)
-        assert ctypes.CDLL(None).setns(fd, 0) == 0
+    def start():
         for address, port in addresses:
             server = http.server.ThreadingHTTPServer((address, port), Hello)
             threading.Thread(target=server.serve_forever, daemon=True).start()
         if names:
             Names(names).start()
-        os.write(done, b"x")
-        os.read(read, 1)
-        os._exit(0)
-    os.close(read)
-    assert os.read(ready, 1)
-    os.close(ready)
-    os.close(done)
-    return write
+
+    return serve_there(namespace, start)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -28,6 +29,7 @@ import requests
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = ROOT / os.environ.get("PRATAI_BUILD", "build")
 PRATAI = BUILD / "pratai"
+sys.path.insert(0, str(ROOT / "tests"))
 FUNCTIONS = ROOT / "tests/functions"
 
 # The ids of those who are not root: the control plane, the driver, the sandboxes' ranges.

@@ -3,7 +3,6 @@
 The machine gets a neighbour for the time of these tests: a network namespace with an address
 that counts as the Internet (198.51.100.2) and a private one (10.77.99.2).
 """
-import ctypes
 import http.server
 import os
 import pathlib
@@ -14,6 +13,7 @@ import threading
 import pytest
 
 from conftest import BUILD, Platform, wait_for
+from namespaces import serve_there
 
 INTERNET, PRIVATE, OWN = "198.51.100.2", "10.77.99.2", "198.51.100.1"
 FETCH = '''
@@ -46,26 +46,6 @@ def listen(address, port=0):
     return server
 
 
-def serve_there(pid, addresses):
-    """In a process of its own, in the namespace of pid; ends with the pipe that it returns."""
-    stop, keep = os.pipe()
-    ready, done = os.pipe()
-    if os.fork() == 0:
-        os.close(keep)
-        fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
-        assert ctypes.CDLL(None).setns(fd, 0) == 0
-        for address, port in addresses:
-            listen(address, port)
-        os.write(done, b"x")
-        os.read(stop, 1)
-        os._exit(0)
-    os.close(stop)
-    os.close(done)
-    assert os.read(ready, 1)
-    os.close(ready)
-    return keep
-
-
 def stacks():
     found = set()
     for path in pathlib.Path("/proc").glob("[0-9]*/comm"):
@@ -91,7 +71,8 @@ def neighbour():
                   [[*there, "ip", "addr", "add", a + "/24", "dev", "far"] for a in
                    (INTERNET, PRIVATE)] + [[*there, "ip", "link", "set", "far", "up"]]):
         subprocess.run(words, check=True)
-    pipe = serve_there(holder.pid, [(INTERNET, 80), (PRIVATE, 80), (PRIVATE, 81)])
+    pipe = serve_there(holder.pid, lambda: [listen(*a) for a in ((INTERNET, 80), (PRIVATE, 80),
+                                                              (PRIVATE, 81))])
     servers = [listen("127.0.0.1"), listen("127.0.0.1"), listen(OWN)]
     yield [s.server_address[1] for s in servers]
     for s in servers:
