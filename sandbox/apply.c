@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <linux/keyctl.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -62,6 +63,41 @@ step_join(struct child *c, unsigned index, struct err *e)
 	}
 	if (unshare(CLONE_NEWCGROUP))
 		return err_sys(e, ERR_NODE, "make a cgroup namespace");
+	return 0;
+}
+
+static int
+take_one(struct child *c, int *fd)
+{
+	return (*fd = child_receive(c)) < 0 ? -1 : 0;
+}
+
+/*
+ * Made ahead: waits until there is an event for it.  A caller that is gone is the end of us, as
+ * everywhere.
+ */
+int
+step_orders(struct child *c, unsigned index, struct err *e)
+{
+	const struct sandbox_spec *spec = &c->orders->spec;
+	struct pollfd word = { .fd = c->go_r, .events = POLLIN };
+	bool failed = false;
+
+	(void)index;
+	while (poll(&word, 1, -1) < 0)
+		;
+	if (c->plan.root == ROOT_PREMOUNT)
+		failed = take_one(c, &c->root) || take_one(c, &c->tmp) || take_one(c, &c->shm);
+	else if (!take_one(c, &c->layers[0])) /* only now the spec is there to be read */
+		for (unsigned i = 1; i < spec->layer_count && !failed; i++)
+			failed = take_one(c, &c->layers[i]) != 0;
+	else
+		failed = true;
+	if (!failed && c->plan.root == ROOT_OVERLAY && spec->usr)
+		failed = take_one(c, &c->usr) != 0;
+	if (failed)
+		return err_sys(e, ERR_NODE, "take the image over");
+	c->spec = spec;
 	return 0;
 }
 

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "sandbox/cgroup.h"
+#include "sandbox/orders.h"
 #include "sandbox/plan.h"
 #include "sandbox/sandbox.h"
 
@@ -27,14 +28,14 @@ struct record {
 _Static_assert(sizeof(struct record) <= 4096, "below PIPE_BUF: written whole");
 
 /*
- * What the command's process leaves just before exec, in a page that it shares with init
- * and the caller: nobody is woken for it.  Both processes run our code until then, and
- * nothing but a report depends on it.
+ * How far it is, in a page that the caller, init and the command's process share: nobody is
+ * woken for it.  All run our code until exec, and nothing but a report depends on it.
  */
 struct progress {
-	uint64_t running_ns; /* 0: not yet */
-	uint64_t steps_done;
+	uint64_t running_ns; /* when the command was about to be executed; 0: not yet */
+	uint64_t steps_done; /* added to by all three, atomically */
 	uint32_t step_us[STEP_COUNT];
+	uint64_t root_mount; /* made ahead: the id of the mount that is the new root */
 	int32_t listener; /* of a watched filter: its descriptor plus 1, -1 when there is none */
 	uint32_t listener_sent;
 	/* Why exec failed, where the command's filter may not let it write or even exit. */
@@ -48,11 +49,11 @@ struct child {
 	bool rootless;
 	uint64_t clock_start_ns;  /* when the command's clocks began, by the machine's */
 	uint64_t clock_behind_ns; /* this process's clock is: 0, but in the command's process */
-	uint32_t step_us[STEP_COUNT];
-	uint64_t steps_done;
+	struct orders *orders;    /* of one that is made ahead; NULL */
 
 	/* Descriptors of the caller's and, as copies, of the child's. */
 	int status_r, status_w, go_r, go_w;
+	int word_r, word_w; /* made ahead: what go is to init, to the command's process */
 	int ready_r, ready_w; /* from the uplink to init */
 	struct uplink uplink;
 	struct cgroup_place place;
@@ -63,6 +64,7 @@ struct child {
 	int dev;
 	int pidfd;
 	pid_t pid;
+	int stdio[3], channel; /* the command's */
 
 	/* Of the root's mounts: the scratch tmpfs, the root, and (ROOT_PREMOUNT) parts of the
 	 * scratch that the caller took out of it. */
@@ -74,6 +76,8 @@ struct child {
 /* The machine's monotonic clock, in the command's process as well. */
 uint64_t child_now_ns(const struct child *c);
 
+/* Notes that step s was done, in us (but for waiting: it says nothing). */
+void child_done(const struct child *c, enum step s, uint32_t us);
 /* Runs step i of the plan by fn and notes its time. */
 int child_step(struct child *c, const struct plan_step *s,
 	       int (*fn)(struct child *, unsigned index, struct err *), struct err *e);
@@ -91,7 +95,11 @@ int step_bind(struct child *c, unsigned index, struct err *e);
 int step_dev(struct child *c, unsigned index, struct err *e);
 int step_proc(struct child *c, unsigned index, struct err *e);
 int step_mask(struct child *c, unsigned index, struct err *e);
+int step_attach(struct child *c, unsigned index, struct err *e);
 int step_pivot(struct child *c, unsigned index, struct err *e);
+
+/* Made ahead: mounts tree at name in the scratch, until the root is there. */
+int place_ahead(struct child *c, int tree, const char *name, struct err *e);
 
 /* c->dev without CAP_MKNOD: a tmpfs with the machine's own nodes bound into it. */
 int devices_bind(struct child *c, struct err *e);
@@ -104,6 +112,7 @@ int child_send(int socket, int fd);
  * gone, or could not make it and says so itself. */
 int child_receive(const struct child *c);
 int step_network_own(struct child *c, unsigned index, struct err *e);
+int step_orders(struct child *c, unsigned index, struct err *e);
 int step_join(struct child *c, unsigned index, struct err *e);
 int step_identity(struct child *c, unsigned index, struct err *e);
 int step_uplink(struct child *c, unsigned index, struct err *e);
@@ -116,7 +125,9 @@ int step_caps(struct child *c, unsigned index, struct err *e);
 int step_landlock(struct child *c, unsigned index, struct err *e);
 int step_filter(struct child *c, unsigned index, struct err *e);
 
+int step_orders_command(struct child *c, unsigned index, struct err *e);
 int step_stdio(struct child *c, unsigned index, struct err *e);
+int step_turn(struct child *c, unsigned index, struct err *e);
 int step_workdir(struct child *c, unsigned index, struct err *e);
 int step_user(struct child *c, unsigned index, struct err *e);
 

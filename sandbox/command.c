@@ -10,10 +10,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,17 +32,70 @@
  * closed by exec. */
 enum { STATUS_FD = 4, GATE_FD = 5, GO_FD = 6 };
 
+/* A descriptor over the socket for us alone; -1 when none is meant. */
+static int
+take_given(struct child *c, int meant)
+{
+	return meant < 0 ? -1 : fd_receive(c->word_r, 0);
+}
+
+/*
+ * Made ahead: here it waits for its event.  What is its own comes straight from the caller,
+ * when the limits are set; init has got the rest, and is mounting the root meanwhile.
+ */
+int
+step_orders_command(struct child *c, unsigned index, struct err *e)
+{
+	struct sandbox_spec *spec = &c->orders->spec;
+	struct pollfd word = { .fd = c->word_r, .events = POLLIN };
+	char byte;
+
+	(void)index;
+	while (poll(&word, 1, -1) < 0)
+		;
+	c->spec = spec;
+	for (int i = 0; i < 3; i++) {
+		c->stdio[i] = take_given(c, spec->stdio[i]);
+		if (spec->stdio[i] >= 0 && c->stdio[i] < 0)
+			return err_sys(e, ERR_NODE, "take standard input and output over");
+	}
+	c->channel = take_given(c, spec->channel);
+	if (spec->channel >= 0 && c->channel < 0)
+		return err_sys(e, ERR_NODE, "take the channel over");
+	if (fd_read_all(c->word_r, &byte, 1) != 1)
+		_exit(1); /* the caller is gone */
+	return 0;
+}
+
+/* Made ahead: init has the root, which is now ours, too. */
+int
+step_turn(struct child *c, unsigned index, struct err *e)
+{
+	struct statx root;
+	char byte;
+
+	(void)index;
+	if (fd_read_all(GATE_FD, &byte, 1) != 1)
+		_exit(1); /* init has said why */
+	/* Its pivot_root has moved everybody who had the old one. */
+	if (statx(AT_FDCWD, "/", 0, STATX_MNT_ID, &root))
+		return err_sys(e, ERR_NODE, "look at the root");
+	if (root.stx_mnt_id != c->progress->root_mount)
+		return err_set(e, ERR_NODE, "the command's process is not in the new root");
+	return 0;
+}
+
 int
 step_stdio(struct child *c, unsigned index, struct err *e)
 {
-	int from[4] = { c->spec->stdio[0], c->spec->stdio[1], c->spec->stdio[2], c->spec->channel };
+	int from[4] = { c->stdio[0], c->stdio[1], c->stdio[2], c->channel };
 
 	(void)index;
 	/* All out of the way first: one may sit where another has to go. */
 	for (int i = 0; i < 4; i++) {
 		int given = from[i];
 
-		if (given < 0 && i < 3 && (given = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
+		if (given < 0 && i < 3 && (given = openat(c->dev, "null", O_RDWR | O_CLOEXEC)) < 0)
 			return err_sys(e, ERR_NODE, "open /dev/null");
 		if (given >= 0 && (from[i] = fcntl(given, F_DUPFD_CLOEXEC, 16)) < 0)
 			return err_sys(e, ERR_INPUT, "descriptor %d for the command", given);
@@ -234,9 +289,7 @@ command_exec(struct child *c, struct err *e)
 	/* No byte: init could not drop what it holds, and has said so. */
 	if (fd_read_all(GATE_FD, &byte, 1) != 1)
 		_exit(1);
-	c->steps_done |= 1ull << STEP_EXEC;
-	memcpy(c->progress->step_us, c->step_us, sizeof c->step_us);
-	c->progress->steps_done = c->steps_done;
+	child_done(c, STEP_EXEC, 0);
 	c->progress->running_ns = child_now_ns(c);
 	/* From here on nothing is called but execve: it may be all that the filter allows. */
 	if (c->spec->filter && load_filter(c, e)) {

@@ -77,6 +77,15 @@ child_now_ns(const struct child *c)
 	return clock_mono_ns() + c->clock_behind_ns;
 }
 
+void
+child_done(const struct child *c, enum step s, uint32_t us)
+{
+	if (s == STEP_ORDERS || s == STEP_TURN)
+		return;
+	c->progress->step_us[s] += us;
+	__atomic_fetch_or(&c->progress->steps_done, 1ull << s, __ATOMIC_RELAXED);
+}
+
 int
 child_step(struct child *c, const struct plan_step *s,
 	   int (*fn)(struct child *, unsigned, struct err *), struct err *e)
@@ -86,8 +95,7 @@ child_step(struct child *c, const struct plan_step *s,
 
 	if (rc == 0)
 		rc = child_fault(c, s, e);
-	c->step_us[s->step] += (uint32_t)((clock_mono_ns() - start) / NS_PER_US);
-	c->steps_done |= 1ull << s->step;
+	child_done(c, s->step, (uint32_t)((clock_mono_ns() - start) / NS_PER_US));
 	if (rc)
 		err_step(e, step_name(s->step));
 	return rc;
@@ -159,7 +167,10 @@ static _Noreturn void
 run_command(struct child *c)
 {
 	static int (*const steps[STEP_COUNT])(struct child *, unsigned, struct err *) = {
-		[STEP_STDIO] = step_stdio, [STEP_WORKDIR] = step_workdir, [STEP_USER] = step_user,
+		[STEP_STDIO] = step_stdio,       [STEP_WORKDIR] = step_workdir,
+		[STEP_USER] = step_user,         [STEP_ORDERS] = step_orders_command,
+		[STEP_TURN] = step_turn,         [STEP_LANDLOCK] = step_landlock,
+		[STEP_FILTER] = step_filter,
 	};
 	enum sandbox_reason why = SANDBOX_SETUP_FAILED;
 	struct err e = { 0 };
@@ -171,6 +182,8 @@ run_command(struct child *c)
 			continue;
 		if (s->step == STEP_EXEC)
 			why = child_fault(c, s, &e) ? SANDBOX_SETUP_FAILED : command_exec(c, &e);
+		else if (s->step == STEP_FILTER && c->spec->filter)
+			continue; /* loaded by command_exec, in the last moment */
 		else if (steps[s->step] && child_step(c, s, steps[s->step], &e))
 			fail(c, SANDBOX_SETUP_FAILED, &e);
 	}
@@ -198,7 +211,16 @@ drop_everything(struct child *c, struct err *e)
 		return err_sys(e, ERR_NODE, "close init's descriptors");
 	if (caps_clear(e))
 		return -1;
+	if (c->orders)
+		return seccomp_install_init(e);
 	return c->spec->filter ? seccomp_install(e) : 0; /* the other is the command's alone */
+}
+
+static void
+open_gate(const struct child *c)
+{
+	while (write(c->gate_w, "", 1) < 0 && errno == EINTR)
+		;
 }
 
 static _Noreturn void
@@ -219,9 +241,9 @@ reap(struct child *c, pid_t command)
 	}
 }
 
-/* STEP_FORK: in init it does not return. */
-static void
-become_init(struct child *c, const struct plan_step *s)
+/* STEP_FORK.  The command's process in init; 0 in the command's. */
+static pid_t
+fork_command(struct child *c, const struct plan_step *s)
 {
 	uint64_t start = clock_mono_ns();
 	struct err e = { 0 };
@@ -240,18 +262,50 @@ become_init(struct child *c, const struct plan_step *s)
 	}
 	if (pid == 0) {
 		c->clock_behind_ns = c->clock_start_ns;
-		c->step_us[s->step] = (uint32_t)((child_now_ns(c) - start) / NS_PER_US);
-		c->steps_done |= 1ull << s->step;
-		return;
+		child_done(c, s->step, (uint32_t)((child_now_ns(c) - start) / NS_PER_US));
+		return 0;
 	}
-	if (child_fault(c, s, &e) || drop_everything(c, &e)) {
+	if (child_fault(c, s, &e)) {
 		err_step(&e, step_name(STEP_FORK));
 		fail(c, SANDBOX_SETUP_FAILED, &e);
 	}
-	while (write(c->gate_w, "", 1) < 0 && errno == EINTR)
-		;
+	return pid;
+}
+
+/* All is made: from here on init is nothing but a reaper. */
+static _Noreturn void
+become_init(struct child *c, pid_t command)
+{
+	struct err e = { 0 };
+
+	/* The root is there: the command's process goes on with what is its own. */
+	if (c->orders)
+		open_gate(c);
+	if ((c->orders && step_landlock(c, 0, &e)) || drop_everything(c, &e)) {
+		err_step(&e, step_name(STEP_FORK));
+		fail(c, SANDBOX_SETUP_FAILED, &e);
+	}
+	open_gate(c);
 	close(c->gate_w);
-	reap(c, pid);
+	reap(c, command);
+}
+
+/*
+ * Made ahead: it may wait for hours, and shall not hold what else its caller had open at the
+ * time, other sandboxes' pipes among it.
+ */
+static void
+keep_own(struct child *c)
+{
+	int keep[CGROUP_TASKS_MAX + 5] = { c->status_w, c->go_r, c->word_r, c->dev, c->place_slow };
+	struct err e;
+
+	prctl(PR_SET_NAME, "pratai-held");
+	memcpy(keep + 5, c->place.tasks, c->place.task_count * sizeof keep[0]);
+	if (fd_close_but(keep, 5 + c->place.task_count)) {
+		err_sys(&e, ERR_NODE, "close what is the caller's");
+		fail(c, SANDBOX_SETUP_FAILED, &e);
+	}
 }
 
 /* The first step of all (the network, or the host name) needs a capability in the new namespace,
@@ -281,11 +335,17 @@ child_main(struct child *c)
 		[STEP_HOSTNAME] = step_hostname, [STEP_SESSION] = step_session,
 		[STEP_CAPS] = step_caps,         [STEP_LANDLOCK] = step_landlock,
 		[STEP_FILTER] = step_filter,     [STEP_UPLINK] = step_uplink,
+		[STEP_ORDERS] = step_orders,     [STEP_ATTACH] = step_attach,
 	};
 	struct err e = { 0 };
+	pid_t command = 0;
 
-	close(c->go_w);
-	close(c->status_r);
+	if (c->orders)
+		keep_own(c);
+	else {
+		close(c->go_w);
+		close(c->status_r);
+	}
 	umask(0);
 	reset_signals();
 	for (unsigned i = 0; i < c->plan.count; i++) {
@@ -293,10 +353,10 @@ child_main(struct child *c)
 
 		if (s->side != SIDE_INIT)
 			continue;
-		if (s->step == STEP_FORK)
-			become_init(c, s);
-		else if (child_step(c, s, steps[s->step], &e))
+		if (s->step == STEP_FORK && (command = fork_command(c, s)) == 0)
+			run_command(c);
+		if (s->step != STEP_FORK && child_step(c, s, steps[s->step], &e))
 			fail_step(c, s, &e);
 	}
-	run_command(c);
+	become_init(c, command);
 }

@@ -11,6 +11,7 @@
  *   usr/ empty/    the machine's /usr, and the second lower layer an overlay without a
  *                  writable side must have
  *   root/          where the overlay is mounted, until pivot_root
+ *   proc/ dev/     the same, in a sandbox that is made ahead, until there is a root
  *
  * The scratch is mounted on the machine's /tmp (in the child's own mount namespace; any
  * directory would do, this one is everywhere), and the working directory is in it: relative
@@ -107,33 +108,39 @@ make_directories(struct child *c, struct err *e)
 		{ "root", 0755 },       { "upper/proc", 0755 }, { "upper/dev", 0755 },
 		{ "upper/tmp", 0755 },
 	};
-	char name[16];
 
 	for (size_t i = 0; i < sizeof dirs / sizeof dirs[0]; i++)
 		if (mkdirat(c->scratch, dirs[i].name, dirs[i].mode))
 			return err_sys(e, ERR_NODE, "make %s in the sandbox's tmpfs", dirs[i].name);
-	if (c->spec->usr && mkdirat(c->scratch, "upper/usr", 0755))
-		return err_sys(e, ERR_NODE, "make upper/usr in the sandbox's tmpfs");
-	for (unsigned i = 0; i < c->spec->layer_count; i++) {
-		snprintf(name, sizeof name, "l%u", i);
-		if (mkdirat(c->scratch, name, 0755))
-			return err_sys(e, ERR_NODE, "make %s in the sandbox's tmpfs", name);
-	}
+	if (c->orders && (mkdirat(c->scratch, "proc", 0755) || mkdirat(c->scratch, "dev", 0755)))
+		return err_sys(e, ERR_NODE, "make proc and dev in the sandbox's tmpfs");
 	return 0;
+}
+
+struct size {
+	char bytes[24], inodes[24];
+};
+
+/* As options of tmpfs.  A file costs about a kilobyte of kernel memory that size= does not
+ * count. */
+static void
+scratch_size(uint64_t bytes, struct size *s)
+{
+	uint64_t files = bytes / 2048;
+
+	snprintf(s->bytes, sizeof s->bytes, "%llu", (unsigned long long)bytes);
+	snprintf(s->inodes, sizeof s->inodes, "%llu", (unsigned long long)(files < 1024 ? 1024 : files));
 }
 
 int
 step_scratch(struct child *c, unsigned index, struct err *e)
 {
-	char size[24], inodes[24];
-	const char *options[] = { "mode", "0700", "size", size, "nr_inodes", inodes, NULL };
-	uint64_t bytes = c->spec->tmp_bytes, files = bytes / 2048;
+	struct size size;
+	const char *options[] = { "mode", "0700", "size", size.bytes, "nr_inodes", size.inodes, NULL };
 
 	(void)index;
-	/* A file costs about a kilobyte of kernel memory that size= does not count. */
-	snprintf(size, sizeof size, "%llu", (unsigned long long)bytes);
-	snprintf(inodes, sizeof inodes, "%llu", (unsigned long long)(files < 1024 ? 1024 : files));
-	if (!bytes)
+	scratch_size(c->spec->tmp_bytes, &size);
+	if (!c->spec->tmp_bytes)
 		options[2] = NULL;
 	/* Nothing done here reaches the machine: a mount namespace of another user namespace
 	 * has the shared mounts of the one it was copied from as slaves. */
@@ -141,6 +148,19 @@ step_scratch(struct child *c, unsigned index, struct err *e)
 	if (c->scratch < 0 || tree_attach_at(c->scratch, AT_FDCWD, PLACE))
 		return err_sys(e, ERR_NODE, "mount the sandbox's tmpfs");
 	return make_directories(c, e);
+}
+
+/* Of one that was made ahead, when its event has come. */
+static int
+resize_scratch(struct child *c, struct err *e)
+{
+	struct size size;
+	const char *options[] = { "size", size.bytes, "nr_inodes", size.inodes, NULL };
+
+	scratch_size(c->spec->tmp_bytes, &size);
+	if (c->spec->tmp_bytes && tree_configure(c->scratch, options))
+		return err_sys(e, ERR_NODE, "set the size of the sandbox's tmpfs");
+	return 0;
 }
 
 /* ---- Targets that no layer has, made in the upper directory ahead of the overlay ---- */
@@ -251,7 +271,7 @@ attach_layers(struct child *c, char *lower, size_t size, struct err *e)
 
 	for (unsigned i = 0; i < c->spec->layer_count; i++) {
 		snprintf(name, sizeof name, "l%u", i);
-		if (tree_attach_at(c->layers[i], c->scratch, name))
+		if (mkdirat(c->scratch, name, 0755) || tree_attach_at(c->layers[i], c->scratch, name))
 			return err_sys(e, ERR_NODE, "attach layer %s", c->spec->layers[i].path);
 		used += (size_t)snprintf(lower + used, size - used, "%s%s", i ? ":" : "", name);
 	}
@@ -298,6 +318,8 @@ build_root(struct child *c, struct err *e)
 
 	if (fchdir(c->scratch))
 		return err_sys(e, ERR_NODE, "enter the sandbox's tmpfs");
+	if (c->spec->usr && mkdirat(c->scratch, "upper/usr", 0755))
+		return err_sys(e, ERR_NODE, "make upper/usr in the sandbox's tmpfs");
 	if (c->plan.root != ROOT_READONLY && prepare_targets(c, e))
 		return -1;
 	if (c->spec->network == SANDBOX_NET_EGRESS && make_resolver(c, e))
@@ -322,7 +344,7 @@ step_root(struct child *c, unsigned index, struct err *e)
 {
 	(void)index;
 	if (c->plan.root != ROOT_PREMOUNT)
-		return build_root(c, e);
+		return (c->orders && resize_scratch(c, e)) || build_root(c, e) ? -1 : 0;
 	if (tree_attach_at(c->root, AT_FDCWD, "/") || fchdir(c->root))
 		return err_sys(e, ERR_NODE, "attach the root");
 	return 0;
@@ -409,6 +431,14 @@ attach(struct child *c, int tree, const char *target, bool links, struct err *e)
 	return 0;
 }
 
+int
+place_ahead(struct child *c, int tree, const char *name, struct err *e)
+{
+	if (tree_attach_at(tree, c->scratch, name))
+		return err_sys(e, ERR_NODE, "mount %s in the sandbox's tmpfs", name);
+	return 0;
+}
+
 /* Read-only roots: the working directory is promised to be writable. */
 static int
 writable_workdir(struct child *c, struct err *e)
@@ -462,23 +492,41 @@ step_bind(struct child *c, unsigned index, struct err *e)
 	return attach(c, c->binds[index], target, true, e);
 }
 
-int
-step_dev(struct child *c, unsigned index, struct err *e)
+static int
+attach_shm(struct child *c, struct err *e)
 {
 	CLEAN_FD int part = c->plan.root == ROOT_PREMOUNT ? fd_steal(&c->shm) : scratch_part(c, "shm");
 
+	if (part < 0 || tree_attach_at(part, c->dev, "shm"))
+		return err_sys(e, ERR_NODE, "mount /dev/shm");
+	return 0;
+}
+
+int
+step_dev(struct child *c, unsigned index, struct err *e)
+{
 	(void)index;
 	if (c->dev < 0 && c->rootless && devices_bind(c, e))
 		return -1;
 	if (c->dev < 0 && (c->dev = child_receive(c)) < 0)
 		return err_sys(e, ERR_NODE, "take /dev over");
-	if (attach(c, c->dev, "dev", false, e))
+	if (c->orders ? place_ahead(c, c->dev, "dev", e) : attach(c, c->dev, "dev", false, e))
 		return -1;
-	if (part < 0 || tree_attach_at(part, c->dev, "shm"))
-		return err_sys(e, ERR_NODE, "mount /dev/shm");
+	if (!(c->orders && c->plan.root == ROOT_PREMOUNT) && attach_shm(c, e))
+		return -1;
 	if (tree_restrict(c->dev, MOUNT_ATTR_RDONLY, false))
 		return err_sys(e, ERR_NODE, "make /dev read-only");
 	return 0;
+}
+
+/* What was mounted ahead, beside the root, with all that covers parts of it. */
+int
+step_attach(struct child *c, unsigned index, struct err *e)
+{
+	(void)index;
+	if (attach(c, c->dev, "dev", false, e) || attach(c, c->proc, "proc", false, e))
+		return -1;
+	return c->plan.root == ROOT_PREMOUNT ? attach_shm(c, e) : 0;
 }
 
 /*
@@ -513,5 +561,6 @@ step_pivot(struct child *c, unsigned index, struct err *e)
 		return err_sys(e, ERR_NODE, "look at the new root");
 	if (ours.stx_mnt_id != now.stx_mnt_id)
 		return err_set(e, ERR_NODE, "the old root is still there after pivot_root");
+	c->progress->root_mount = ours.stx_mnt_id;
 	return 0;
 }

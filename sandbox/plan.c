@@ -29,7 +29,8 @@ static const char *const names[] = {
 	[STEP_SESSION] = "session",   [STEP_FORK] = "fork",         [STEP_STDIO] = "stdio",
 	[STEP_WORKDIR] = "workdir",   [STEP_USER] = "user",         [STEP_CAPS] = "caps",
 	[STEP_FILTER] = "filter",     [STEP_EXEC] = "exec",         [STEP_LANDLOCK] = "landlock",
-	[STEP_CLOCK] = "clock",
+	[STEP_CLOCK] = "clock",       [STEP_ORDERS] = "orders",     [STEP_ATTACH] = "attach",
+	[STEP_TURN] = "turn",
 };
 _Static_assert(sizeof names / sizeof names[0] == STEP_COUNT, "a name for each");
 
@@ -195,13 +196,53 @@ plan_make(struct plan *p, const struct sandbox_spec *spec, bool user_xattr, stru
 		return err_set(e, ERR_NODE, "network egress needs root here, or Linux 6.6");
 	add_caller(p, spec);
 	add_init(p, spec);
-	for (enum step s = STEP_STDIO; s < STEP_EXEC; s++)
-		add(p, SIDE_COMMAND, s, 0);
+	add(p, SIDE_COMMAND, STEP_STDIO, 0);
+	add(p, SIDE_COMMAND, STEP_WORKDIR, 0);
+	add(p, SIDE_COMMAND, STEP_USER, 0);
 	if (spec->filter)
 		add(p, SIDE_COMMAND, STEP_FILTER, 0);
 	add(p, SIDE_COMMAND, STEP_EXEC, 0);
 	_Static_assert(STEP_COUNT + SANDBOX_BINDS_MAX <= PLAN_STEPS_MAX, "all of them fit");
 	return 0;
+}
+
+/*
+ * In two halves.  What init does after the fork it does with all its powers, so the filter and
+ * landlock, which would refuse it, are the command's own business here; what init keeps of
+ * system calls in the end is less.  The command's process loads its filter while there is
+ * time; landlock only in the new root, whose paths its rule is for.
+ */
+void
+plan_make_ahead(struct plan *p, bool user_xattr)
+{
+	static const enum step caller[] = { STEP_NETWORK, STEP_CLONE, STEP_MAPS };
+	static const enum step before[] = {
+		STEP_HOSTNAME, STEP_JOIN,  STEP_IDENTITY, STEP_SCRATCH, STEP_DEV,  STEP_PROC,
+		STEP_MASK,     STEP_CLOCK, STEP_QUOTAS,   STEP_SESSION, STEP_CAPS, STEP_FORK,
+	};
+	static const enum step after[] = { STEP_ORDERS, STEP_ROOT,   STEP_USR,
+					   STEP_TMP,    STEP_ATTACH, STEP_PIVOT };
+	static const enum step command[] = { STEP_FILTER,   STEP_ORDERS,  STEP_STDIO, STEP_TURN,
+					     STEP_LANDLOCK, STEP_WORKDIR, STEP_USER,  STEP_EXEC };
+
+	*p = (struct plan){ .root = user_xattr ? ROOT_OVERLAY : ROOT_PREMOUNT };
+	for (size_t i = 0; i < sizeof caller / sizeof caller[0]; i++)
+		add(p, SIDE_CALLER, caller[i], 0);
+	for (size_t i = 0; i < sizeof before / sizeof before[0]; i++)
+		add(p, SIDE_INIT, before[i], 0);
+	for (size_t i = 0; i < sizeof after / sizeof after[0]; i++)
+		if (after[i] != STEP_USR || p->root == ROOT_OVERLAY)
+			add(p, SIDE_INIT, after[i], 0);
+	for (size_t i = 0; i < sizeof command / sizeof command[0]; i++)
+		add(p, SIDE_COMMAND, command[i], 0);
+}
+
+int
+plan_check_ahead(const struct sandbox_spec *spec, struct err *e)
+{
+	if (spec->bind_count || spec->filter || spec->network != SANDBOX_NET_NONE)
+		return err_set(e, ERR_INPUT, "a sandbox made ahead has no network, binds or filter of its own");
+	return check(spec, e);
 }
 
 static void

@@ -47,8 +47,11 @@ enum step {
 	STEP_LANDLOCK, /* the second wall, where the kernel has it */
 	STEP_FILTER,   /* system calls; one of its own the command loads just before exec */
 	STEP_FORK,     /* the command's process; init drops its capabilities */
+	STEP_ORDERS,   /* made ahead: waits for what its event is (the command, too) */
+	STEP_ATTACH,   /* made ahead: /dev and /proc into the root */
 	/* the command's process */
 	STEP_STDIO,    /* 0, 1, 2 (and 3); all others closed */
+	STEP_TURN,     /* made ahead: waits for init's root */
 	STEP_WORKDIR,
 	STEP_USER,     /* uid, gid, no capability */
 	STEP_EXEC,
@@ -81,6 +84,15 @@ struct plan {
 
 /* user_xattr: what probe_has(PROBE_TMPFS_XATTR) says.  ERR_INPUT: spec cannot be. */
 int plan_make(struct plan *p, const struct sandbox_spec *spec, bool user_xattr, struct err *e);
+
+/*
+ * The plan of one that is made ahead: init does all that it can do without knowing for what,
+ * forks the command's process, and both wait at STEP_ORDERS.  For sandboxes of root's with a
+ * network namespace of their own, without binds, in no filter but the default.
+ */
+void plan_make_ahead(struct plan *p, bool user_xattr);
+/* Whether spec can be had from a sandbox of that plan, and is right: 0; ERR_INPUT. */
+int plan_check_ahead(const struct sandbox_spec *spec, struct err *e);
 
 /* One line a step: number, side, step, detail. */
 void plan_print(const struct plan *p, const struct sandbox_spec *spec, FILE *out);

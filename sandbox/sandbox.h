@@ -122,7 +122,7 @@ struct sandbox_outcome {
 	enum sandbox_reason reason;
 	int code;         /* exit status, or signal */
 	uint64_t wall_ns; /* of the command, from just before exec */
-	uint64_t setup_ns; /* from sandbox_start to just before exec */
+	uint64_t setup_ns; /* from sandbox_start (or _start_held) to just before exec */
 	struct cgroup_usage usage;
 	uint32_t step_us[STEP_COUNT];
 	uint64_t steps_done; /* bit STEP_x: it was run */
@@ -130,6 +130,7 @@ struct sandbox_outcome {
 };
 
 enum sandbox_state {
+	SANDBOX_HELD,    /* made ahead, waits for what it is for */
 	SANDBOX_RUNNING,
 	SANDBOX_ENDING, /* killed, or init has reported: waits until all are gone */
 	SANDBOX_DONE,
@@ -146,6 +147,8 @@ struct sandbox {
 	int pidfd;   /* -1 after init was reaped */
 	int status;  /* records from init; -1 after its end */
 	int go;      /* our word to init */
+	int word;    /* HELD: that to the command's process; else -1 */
+	struct orders *orders; /* made ahead: shared with the child; NULL */
 	struct uplink uplink;
 	struct cgroup *group;
 	struct progress *progress; /* shared with the child; NULL after release */
@@ -171,6 +174,22 @@ int sandbox_prepare_caller(struct err *e);
  * step.  Descriptors of spec stay the caller's and may be closed after this.
  */
 int sandbox_start(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e);
+
+/*
+ * The same in two halves.  sandbox_hold makes a sandbox that is not for anything yet: all of it
+ * but its root, with two processes of ours that wait.  sandbox_start_held then starts it in half
+ * the time.  It serves once, like any other; nothing of anybody's has been in it before.
+ *
+ * Of spec hold looks at group (complete), uid_base (not 0), uid, hostname, netns (made ahead),
+ * netns_home, devices (made ahead) and remains_later, and start_held at the others, which
+ * may not be binds, a filter, or another network.  While it is HELD, sandbox_events and sandbox_step go on as
+ * for one that runs: its init may die.
+ *
+ * sandbox_hold: 0; -1 as for sandbox_start.  What fails in start_held is the outcome
+ * (SETUP_FAILED).
+ */
+int sandbox_hold(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e);
+void sandbox_start_held(struct sandbox *sb, const struct sandbox_spec *spec);
 
 enum { SANDBOX_POLL_MAX = 5 };
 /* Fills p and gives the count; *until_ns: when to step at the latest (UINT64_MAX: never). */

@@ -35,6 +35,12 @@ seccomp_install(struct err *e)
 	return load(seccomp_default, sizeof seccomp_default / sizeof seccomp_default[0], e);
 }
 
+int
+seccomp_install_init(struct err *e)
+{
+	return load(seccomp_init, sizeof seccomp_init / sizeof seccomp_init[0], e);
+}
+
 const struct sock_filter *
 seccomp_builtin(const char *list, unsigned *length)
 {

@@ -20,6 +20,9 @@ struct sock_filter;
  */
 int seccomp_install(struct err *e);
 
+/* The same with the few calls of an init that has nothing left to do but to wait. */
+int seccomp_install_init(struct err *e);
+
 /* The code of "default" or "strict" (seccomp_rules.c), which is ours. */
 const struct sock_filter *seccomp_builtin(const char *list, unsigned *length);
 /* As seccomp_install, with another program. */

@@ -59,9 +59,10 @@ struct seccomp_policy {
 
 /*
  * "default"; "strict": the default less what ordinary programs can do without, and refused
- * calls end the process.
+ * calls end the process; "init": what pid 1 of a sandbox made ahead needs in the end, to wait and
+ * to say how it ended.
  */
-enum { SECCOMP_VARIANTS = 2 };
+enum { SECCOMP_VARIANTS = 3 };
 extern const struct seccomp_policy seccomp_policies[SECCOMP_VARIANTS];
 
 #endif

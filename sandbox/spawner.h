@@ -28,6 +28,7 @@ enum {
 	SPAWN_LAYERS_MAX = 32,
 	SPAWN_STRINGS_MAX = 256 << 10, /* bytes of argv and environment together */
 	SPAWN_LIVE_MAX = 1024,
+	SPAWN_HELD_MAX = 4, /* made ahead, with ranges of ids of their own */
 };
 
 struct spawner_config {
@@ -37,7 +38,7 @@ struct spawner_config {
 	const char *runtimes;  /* directory of runtimes/<name>/layer, put above the image */
 	const char *instance;  /* [a-z0-9]{1,16}: names the cgroups; swept at start and end */
 	const char *cgroup_root; /* NULL: below the cgroup of the caller */
-	uid_t uid_base;        /* slots are uid_base + slot * 65536, 65536 ids each */
+	uid_t uid_base;        /* of slots + SPAWN_HELD_MAX ranges of 65536 ids each */
 	unsigned slots;        /* the most sandboxes alive at once, <= SPAWN_LIVE_MAX */
 	uint64_t memory_max_bytes, tmp_max_bytes; /* the most that one sandbox may ask for */
 	bool build_network;    /* builds may reach the Internet and the operator's index */

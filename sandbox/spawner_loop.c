@@ -24,11 +24,14 @@
 #include "core/base/clock.h"
 #include "core/base/fdio.h"
 #include "core/base/log.h"
+#include "core/base/probe.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/spawner_state.h"
 
-enum { QUIET_MS = 4, END_NS = 2000000000 }; /* for the sandboxes to go when the driver is gone */
+enum { QUIET_MS = 1, END_NS = 2000000000 }; /* for the sandboxes to go when the driver is gone */
 #define FILLER_AGAIN_NS (1ull * NS_PER_S)
+#define HOLD_AGAIN_NS (1ull * NS_PER_S)
+#define HOLD_SOON_NS (10ull * NS_PER_MS)
 
 static const uint64_t tag_driver = UINT64_MAX, tag_filler = UINT64_MAX - 1;
 
@@ -122,12 +125,13 @@ send_or_keep(struct spawner_state *s, struct live *l)
 		return;
 	}
 	l->used = false;
+	s->request_count--;
 }
 
 static void
 send_unsent(struct spawner_state *s)
 {
-	for (unsigned i = 0; i < s->in->boot->slots && s->unsent; i++) {
+	for (unsigned i = 0; i < s->slot_count && s->unsent; i++) {
 		struct live *l = &s->slots[i];
 
 		if (!l->used || !l->done)
@@ -135,6 +139,7 @@ send_unsent(struct spawner_state *s)
 		if (send_result(s, &l->result) == 1)
 			return;
 		l->used = false;
+		s->request_count--;
 		s->unsent--;
 	}
 	watch_driver(s);
@@ -170,6 +175,19 @@ arm(struct spawner_state *s, unsigned slot)
 	}
 }
 
+/* One that was made ahead has died before its event.  If that happens to all, there is no
+ * hurry: each event gets one that is made for it, and says what is wrong. */
+static void
+lost_held(struct spawner_state *s, struct live *l)
+{
+	if (!s->ending)
+		log_warning("a sandbox made ahead died", "step", l->sandbox.outcome.error.step, "reason",
+			    l->sandbox.outcome.error.text, NULL);
+	l->used = l->held = false;
+	s->held_count--;
+	s->hold_again_ns = clock_mono_ns() + HOLD_AGAIN_NS;
+}
+
 static void
 step(struct spawner_state *s, unsigned slot, uint64_t now_ns)
 {
@@ -179,11 +197,16 @@ step(struct spawner_state *s, unsigned slot, uint64_t now_ns)
 		arm(s, slot);
 		return;
 	}
-	fill_result(l);
+	if (!l->held)
+		fill_result(l);
 	sandbox_release(&l->sandbox);
-	l->done = true;
 	l->until_ns = UINT64_MAX;
-	send_or_keep(s, l);
+	if (l->held) {
+		lost_held(s, l);
+	} else {
+		l->done = true;
+		send_or_keep(s, l);
+	}
 	spent(s, &l->sandbox);
 }
 
@@ -232,6 +255,14 @@ make_ahead(struct spawner_state *s)
 		spawner_discard_group(s, g);
 		if (s->trash_count < before)
 			return true;
+	}
+	if (s->held_count < SPAWN_HELD_MAX && s->held_count < s->in->boot->slots && !s->ending &&
+	    clock_mono_ns() >= s->hold_again_ns && !probe_disabled("ahead")) {
+		if (spawner_hold(s, &e) == 0)
+			return true;
+		s->hold_again_ns = clock_mono_ns() + (e.cls == ERR_AGAIN ? HOLD_SOON_NS : HOLD_AGAIN_NS);
+		if (e.cls != ERR_AGAIN)
+			log_err("a sandbox could not be made ahead", &e);
 	}
 	if (s->group_count < AHEAD_MAX && s->group_count < s->in->boot->slots) {
 		struct cgroup *g = new_group(s, &e);
@@ -283,10 +314,10 @@ spawner_end_tag(struct spawner_state *s, uint64_t tag, enum sandbox_reason why)
 {
 	uint64_t now = clock_mono_ns();
 
-	for (unsigned i = 0; i < s->in->boot->slots; i++) {
+	for (unsigned i = 0; i < s->slot_count; i++) {
 		struct live *l = &s->slots[i];
 
-		if (!l->used || l->done || l->tag != tag)
+		if (!l->used || l->held || l->done || l->tag != tag)
 			continue;
 		sandbox_kill(&l->sandbox, why, now);
 		step(s, i, now);
@@ -338,7 +369,7 @@ run_timers(struct spawner_state *s)
 {
 	uint64_t now = clock_mono_ns(), next = UINT64_MAX;
 
-	for (unsigned i = 0; i < s->in->boot->slots; i++) {
+	for (unsigned i = 0; i < s->slot_count; i++) {
 		struct live *l = &s->slots[i];
 
 		if (l->used && !l->done && now >= l->until_ns)
@@ -354,7 +385,9 @@ run_timers(struct spawner_state *s)
 			s->filler_again_ns = now + FILLER_AGAIN_NS;
 		watch_filler(s);
 	}
-	return s->filler_again_ns && s->filler_again_ns < next ? s->filler_again_ns : next;
+	if (s->filler_again_ns && s->filler_again_ns < next)
+		next = s->filler_again_ns;
+	return s->hold_again_ns > now && s->hold_again_ns < next ? s->hold_again_ns : next;
 }
 
 static int
@@ -374,10 +407,11 @@ turn(struct spawner_state *s, bool may_wait)
 {
 	struct epoll_event ev[64];
 	uint64_t next = run_timers(s), now;
-	int quiet = s->ending ? 0 : quiet_ms(s), due = wait_ms(next);
+	int quiet = s->ending || s->quiet ? 0 : quiet_ms(s), due = wait_ms(next);
 	int n = epoll_wait(s->epoll, ev, 64, due >= 0 && due < quiet ? due : quiet);
 
 	/* Nothing waits: a good moment to make something ahead. */
+	s->quiet = n == 0;
 	if (n == 0 && (s->ending || !make_ahead(s)) && may_wait)
 		n = epoll_wait(s->epoll, ev, 64, wait_ms(next));
 	now = clock_mono_ns();
@@ -389,7 +423,7 @@ turn(struct spawner_state *s, bool may_wait)
 			on_driver(s, ev[i].events);
 		else if (data == tag_filler)
 			on_filler(s);
-		else if (slot < s->in->boot->slots && s->slots[slot].used && !s->slots[slot].done &&
+		else if (slot < s->slot_count && s->slots[slot].used && !s->slots[slot].done &&
 			 s->slots[slot].generation == data >> 32)
 			step(s, slot, now);
 	}
@@ -403,12 +437,12 @@ end_all(struct spawner_state *s)
 	bool any = true;
 
 	epoll_ctl(s->epoll, EPOLL_CTL_DEL, SPAWNER_FD_DRIVER, NULL);
-	for (unsigned i = 0; i < s->in->boot->slots; i++)
+	for (unsigned i = 0; i < s->slot_count; i++)
 		if (s->slots[i].used && !s->slots[i].done)
 			sandbox_kill(&s->slots[i].sandbox, SANDBOX_CANCELLED, clock_mono_ns());
 	while (any && clock_mono_ns() < end) {
 		any = false;
-		for (unsigned i = 0; i < s->in->boot->slots; i++) {
+		for (unsigned i = 0; i < s->slot_count; i++) {
 			struct live *l = &s->slots[i];
 
 			if (l->used && !l->done) {
@@ -432,9 +466,11 @@ spawner_loop(struct spawner_inside *in)
 	static struct spawner_state s;
 	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = tag_driver };
 
-	size_t bytes = in->boot->slots * sizeof *s.slots;
+	size_t bytes;
 
 	s.in = in;
+	s.slot_count = in->boot->slots + SPAWN_HELD_MAX;
+	bytes = s.slot_count * sizeof *s.slots;
 	s.slots = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	s.epoll = epoll_create1(EPOLL_CLOEXEC);
 	/* Nothing of a sandbox's needs it, and a fork copies the tables of what it gets. */

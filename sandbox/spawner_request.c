@@ -130,10 +130,8 @@ fill_network(struct spawner_state *s, struct wire_request *r, struct sandbox_spe
 
 	spec->netns = -1;
 	spec->uplink_netns = s->in->host_netns;
-	if (r->network == SPAWN_NET_NONE) {
-		spec->netns = netpool_take(&s->in->nets);
+	if (r->network == SPAWN_NET_NONE)
 		return 0;
-	}
 	if (build ? !boot->build_network : !boot->egress)
 		return err_set(e, ERR_INPUT, "network: this node gives %s none",
 			       build ? "builds" : "functions");
@@ -151,20 +149,30 @@ fill_network(struct spawner_state *s, struct wire_request *r, struct sandbox_spe
 	return 0;
 }
 
+/* What is the same for every sandbox. */
+static void
+fill_common(const struct spawner_state *s, unsigned slot, struct sandbox_spec *spec)
+{
+	memset(spec, 0, sizeof *spec);
+	spec->hostname = "sandbox";
+	spec->uid = 1000;
+	spec->uid_base = s->in->boot->uid_base + slot * SANDBOX_IDS;
+	spec->netns_home = s->in->own_netns;
+	spec->devices = s->device_count ? s->devices[s->device_count - 1] : -1;
+	spec->remains_later = true;
+}
+
 static int
 fill_spec(struct spawner_state *s, struct wire_request *r, const int *fds, unsigned slot,
 	  struct sandbox_spec *spec, struct err *e)
 {
 	unsigned next = 1;
 
-	memset(spec, 0, sizeof *spec);
+	fill_common(s, slot, spec);
 	fill_layers(s, r, spec);
 	spec->argv = s->strings.argv;
 	spec->envp = s->strings.envp;
 	spec->workdir = s->strings.workdir;
-	spec->hostname = "sandbox";
-	spec->uid = 1000;
-	spec->uid_base = s->in->boot->uid_base + slot * SANDBOX_IDS;
 	for (int i = 0; i < 3; i++)
 		spec->stdio[i] = r->fds & 1u << i ? fds[next++] : -1;
 	spec->channel = r->fds & WIRE_FD_CHANNEL ? fds[next] : -1;
@@ -172,9 +180,16 @@ fill_spec(struct spawner_state *s, struct wire_request *r, const int *fds, unsig
 	spec->limits = (struct cgroup_limits){ .memory_bytes = r->memory_bytes, .pids = r->pids,
 					       .cpu_millis = r->cpu_millis };
 	spec->deadline_ns = clock_mono_ns() + r->timeout_ns;
-	spec->netns_home = s->in->own_netns;
-	spec->devices = s->device_count ? s->devices[s->device_count - 1] : -1;
 	return fill_network(s, r, spec, e);
+}
+
+/* What was made ahead for it, but for the group, is the sandbox's now, or nobody's. */
+static void
+spend(struct spawner_state *s, struct sandbox_spec *spec)
+{
+	if (spec->devices >= 0)
+		fd_close(&s->devices[--s->device_count]);
+	fd_close(&spec->netns);
 }
 
 static int
@@ -189,29 +204,76 @@ start_sandbox(struct spawner_state *s, struct wire_request *r, const int *fds, u
 		err_step(e, "network");
 		return -1;
 	}
+	if (l->sandbox.state == SANDBOX_HELD) {
+		spec.group = l->sandbox.group;
+		sandbox_start_held(&l->sandbox, &spec);
+		return 0;
+	}
+	if (spec.network == SANDBOX_NET_NONE)
+		spec.netns = netpool_take(&s->in->nets);
 	spec.group = spawner_take_group(s, e);
-	spec.remains_later = true;
 	rc = spec.group ? sandbox_start(&l->sandbox, &spec, e) : -1;
 	if (rc && spec.group)
 		spawner_discard_group(s, spec.group);
-	if (spec.devices >= 0)
-		fd_close(&s->devices[--s->device_count]);
-	fd_close(&spec.netns);
+	spend(s, &spec);
 	return rc;
 }
 
-static int
+/* A free one.  There is: held ones have their own. */
+static unsigned
 find_slot(struct spawner_state *s)
 {
-	unsigned slots = s->in->boot->slots;
+	unsigned slot = s->last_slot;
 
-	for (unsigned i = 1; i <= slots; i++) {
-		unsigned slot = (s->last_slot + i) % slots;
+	do
+		slot = (slot + 1) % s->slot_count;
+	while (s->slots[slot].used);
+	return s->last_slot = slot;
+}
 
-		if (!s->slots[slot].used)
-			return (int)(s->last_slot = slot);
+/* The slot for r: one that is held where that serves. */
+static unsigned
+slot_for(struct spawner_state *s, const struct wire_request *r)
+{
+	if (r->network == SPAWN_NET_NONE && s->held_count)
+		for (unsigned i = 0; i < s->slot_count; i++)
+			if (s->slots[i].held && s->slots[i].sandbox.state == SANDBOX_HELD)
+				return i;
+	return find_slot(s);
+}
+
+int
+spawner_hold(struct spawner_state *s, struct err *e)
+{
+	unsigned slot = find_slot(s);
+	struct live *l = &s->slots[slot];
+	struct sandbox_spec spec;
+	int rc;
+
+	fill_common(s, slot, &spec);
+	for (int i = 0; i < 3; i++)
+		spec.stdio[i] = -1;
+	spec.channel = -1;
+	spec.netns = netpool_take(&s->in->nets);
+	if (spec.netns < 0)
+		return err_set(e, ERR_AGAIN, "no network namespace is ready");
+	spec.group = spawner_take_group(s, e);
+	if (spec.devices < 0)
+		spec.devices = s->devices[s->device_count++] = devices_make(e);
+	rc = spec.devices < 0 || !spec.group ? -1 : sandbox_hold(&l->sandbox, &spec, e);
+	spend(s, &spec);
+	if (rc) {
+		if (spec.group)
+			spawner_discard_group(s, spec.group);
+		return -1;
 	}
-	return -1;
+	l->used = l->held = true;
+	l->done = false;
+	l->generation++;
+	l->until_ns = UINT64_MAX;
+	s->held_count++;
+	spawner_started(s, slot);
+	return 0;
 }
 
 /* -1: malformed.  What fails otherwise is a result. */
@@ -221,22 +283,31 @@ on_request(struct spawner_state *s, struct wire_request *r, const int *fds, unsi
 {
 	struct err why = { 0 };
 	struct live *l;
-	int slot;
+	unsigned slot;
 
 	if (check_descriptors(fds, fd_count, e) || read_strings(s, r, fds[0], e))
 		return -1;
-	slot = find_slot(s);
-	if (slot < 0)
+	if (s->request_count == s->in->boot->slots)
 		return malformed(e, "more requests than slots");
+	slot = slot_for(s, r);
 	l = &s->slots[slot];
-	*l = (struct live){ .used = true, .generation = l->generation + 1, .tag = r->tag,
-			    .until_ns = UINT64_MAX };
+	if (l->held)
+		s->held_count--;
+	else
+		l->sandbox.state = SANDBOX_DONE;
+	s->request_count++;
+	l->used = true;
+	l->held = l->done = false;
+	l->generation++;
+	l->tag = r->tag;
+	l->until_ns = UINT64_MAX;
+	memset(&l->result, 0, sizeof l->result);
 	wire_head_set(&l->result.head, WIRE_RESULT);
 	l->result.result.tag = r->tag;
-	if (start_sandbox(s, r, fds, (unsigned)slot, &why))
-		spawner_failed(s, (unsigned)slot, &why);
+	if (start_sandbox(s, r, fds, slot, &why))
+		spawner_failed(s, slot, &why);
 	else
-		spawner_started(s, (unsigned)slot);
+		spawner_started(s, slot);
 	/* Environments hold secrets: the next child shall not inherit them. */
 	explicit_bzero(s->text, r->strings_bytes);
 	return 0;

@@ -68,7 +68,7 @@ take_descriptors(struct spawner_inside *in, struct err *e)
 static int
 take_files(const struct spawner_inside *in, struct err *e)
 {
-	const rlim_t each = 16, own = 128, need = own + each * in->boot->slots;
+	const rlim_t each = 16, own = 128, need = own + each * (in->boot->slots + SPAWN_HELD_MAX);
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit))

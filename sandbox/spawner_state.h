@@ -13,12 +13,13 @@
 #include "sandbox/wire.h"
 
 enum {
-	AHEAD_MAX = 4,  /* cgroups and /devs made ahead, each */
+	AHEAD_MAX = 4,  /* cgroups and /devs made ahead, each; sandboxes are SPAWN_HELD_MAX */
 	TRASH_MAX = 64, /* cgroups to be removed when there is time */
 };
 
 struct live {
-	bool used, done;
+	bool used, done; /* done: its result is complete */
+	bool held;       /* made ahead; no request's yet */
 	uint32_t generation; /* tells an old event from a new one */
 	uint64_t tag, until_ns;
 	struct sandbox sandbox;
@@ -28,9 +29,11 @@ struct live {
 struct spawner_state {
 	struct spawner_inside *in;
 	int epoll;
-	bool ending;
-	struct live *slots;
-	unsigned last_slot, unsent;
+	bool ending, quiet; /* quiet: nothing has happened for a moment */
+	struct live *slots; /* boot->slots for requests, and those that are held */
+	unsigned slot_count, last_slot, unsent;
+	unsigned held_count, request_count; /* used slots of each */
+	uint64_t hold_again_ns; /* after one has failed; 0: now */
 	struct cgroup *groups[AHEAD_MAX];
 	int devices[AHEAD_MAX];
 	unsigned group_count, device_count;
@@ -53,6 +56,9 @@ void spawner_started(struct spawner_state *s, unsigned slot);
 void spawner_failed(struct spawner_state *s, unsigned slot, const struct err *why);
 /* Ends the sandboxes of tag. */
 void spawner_end_tag(struct spawner_state *s, uint64_t tag, enum sandbox_reason why);
+
+/* Makes a sandbox for no request yet.  -1: it cannot be (ERR_AGAIN: just now). */
+int spawner_hold(struct spawner_state *s, struct err *e);
 
 /* Cgroups: one made ahead, or a new one; NULL on an error. */
 struct cgroup *spawner_take_group(struct spawner_state *s, struct err *e);

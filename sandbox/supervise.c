@@ -1,6 +1,7 @@
 /*
  * From a sandbox's start to its last trace: a state machine that never waits.
  *
+ *   HELD    ─ its event has come ─► RUNNING; else as RUNNING, which never ends by itself
  *   RUNNING ─ the command ended, failed to start, or init died ─► ENDING
  *   RUNNING ─ deadline, memory, an order (kill: the reason is fixed) ─► ENDING
  *   ENDING  ─ init reaped, the cgroup empty, read and removed ─► DONE
@@ -68,7 +69,7 @@ sandbox_events(const struct sandbox *sb, struct pollfd p[SANDBOX_POLL_MAX], uint
 		p[n++] = (struct pollfd){ .fd = sb->status, .events = POLLIN };
 	if (sb->pidfd >= 0)
 		p[n++] = (struct pollfd){ .fd = sb->pidfd, .events = POLLIN };
-	if (sb->state == SANDBOX_RUNNING) {
+	if (sb->state <= SANDBOX_RUNNING) {
 		fd = sb->group ? cgroup_oom_fd(sb->group, &oom_events) : -1;
 		if (fd >= 0)
 			p[n++] = (struct pollfd){ .fd = fd, .events = oom_events };
@@ -84,21 +85,17 @@ sandbox_events(const struct sandbox *sb, struct pollfd p[SANDBOX_POLL_MAX], uint
 	return n;
 }
 
-/* What the command's process left before exec. */
+/* What its processes have noted. */
 static void
 take_progress(struct sandbox *sb)
 {
 	const struct progress *p = sb->progress;
 	struct sandbox_outcome *o = &sb->outcome;
 
-	if (!p->running_ns || o->setup_ns)
-		return;
-	o->setup_ns = p->running_ns - sb->start_ns;
-	o->steps_done |= p->steps_done;
-	/* Its own, and what it inherited from the caller by the clone. */
-	for (int i = 0; i < STEP_COUNT; i++)
-		if (p->steps_done >> i & 1)
-			o->step_us[i] = p->step_us[i];
+	o->steps_done = __atomic_load_n(&p->steps_done, __ATOMIC_RELAXED);
+	memcpy(o->step_us, p->step_us, sizeof o->step_us);
+	if (p->running_ns)
+		o->setup_ns = p->running_ns - sb->start_ns;
 }
 
 static void
@@ -118,7 +115,7 @@ kill_now(struct sandbox *sb, uint64_t now_ns)
 void
 sandbox_kill(struct sandbox *sb, enum sandbox_reason why, uint64_t now_ns)
 {
-	if (sb->state != SANDBOX_RUNNING)
+	if (sb->state > SANDBOX_RUNNING)
 		return;
 	sb->outcome.reason = why;
 	sb->ordered = true;
@@ -278,7 +275,7 @@ step_gone(struct sandbox *sb, uint64_t now_ns)
 enum sandbox_state
 sandbox_step(struct sandbox *sb, uint64_t now_ns)
 {
-	if (sb->state == SANDBOX_RUNNING)
+	if (sb->state <= SANDBOX_RUNNING)
 		step_running(sb, now_ns);
 	if (sb->state == SANDBOX_ENDING) {
 		/* Its end is seen by the pidfd; the pipe would wake us for nothing. */
@@ -307,4 +304,7 @@ sandbox_release(struct sandbox *sb)
 	if (sb->progress)
 		munmap(sb->progress, sizeof *sb->progress);
 	sb->progress = NULL;
+	fd_close(&sb->word);
+	orders_free(sb->orders);
+	sb->orders = NULL;
 }

@@ -73,6 +73,26 @@ tree_attach_at(int tree, int at, const char *name)
 	return move_mount(tree, "", at, name, MOVE_MOUNT_F_EMPTY_PATH);
 }
 
+static int
+set_options(int context, const char *const *options)
+{
+	for (; *options; options += 2)
+		if (fsconfig(context, FSCONFIG_SET_STRING, options[0], options[1], 0))
+			return -1;
+	return 0;
+}
+
+int
+tree_configure(int tree, const char *const *options)
+{
+	CLEAN_FD int context = fspick(tree, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH);
+
+	return context < 0 || set_options(context, options) ||
+			       fsconfig(context, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0)
+		       ? -1
+		       : 0;
+}
+
 int
 tree_new(const char *type, const char *const *options, uint64_t attributes)
 {
@@ -80,10 +100,7 @@ tree_new(const char *type, const char *const *options, uint64_t attributes)
 
 	if (context < 0)
 		return -1;
-	for (; *options; options += 2)
-		if (fsconfig(context, FSCONFIG_SET_STRING, options[0], options[1], 0))
-			return -1;
-	if (fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+	if (set_options(context, options) || fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
 		return -1;
 	return fsmount(context, FSMOUNT_CLOEXEC, (unsigned)attributes);
 }

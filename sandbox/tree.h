@@ -28,6 +28,9 @@ int tree_attach_at(int tree, int at, const char *name);
  * NULL-ended.  A descriptor of the detached mount, or -1 with errno. */
 int tree_new(const char *type, const char *const *options, uint64_t attributes);
 
+/* Changes options of the file system of an attached mount.  0, or -1 with errno. */
+int tree_configure(int tree, const char *const *options);
+
 /*
  * O_PATH descriptor of path inside root, as a process whose root it is would find it, but
  * for magic links.  links: whether symbolic links may be followed at all.  -1, errno.

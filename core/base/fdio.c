@@ -31,6 +31,30 @@ fd_keep_standard(struct err *e)
 	return 0;
 }
 
+static int
+by_number(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+int
+fd_close_but(int *keep, unsigned count)
+{
+	unsigned next = 3;
+
+	qsort(keep, count, sizeof *keep, by_number);
+	for (unsigned i = 0; i < count; i++) {
+		unsigned number = (unsigned)keep[i];
+
+		if (keep[i] < 3)
+			continue;
+		if (number > next && close_range(next, number - 1, 0))
+			return -1;
+		next = number + 1;
+	}
+	return close_range(next, ~0u, 0);
+}
+
 int
 fd_set_nonblocking(int fd)
 {

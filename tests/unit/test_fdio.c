@@ -483,6 +483,37 @@ test_descriptors_travel(void **state)
 	fd_close(&p[0]);
 }
 
+/* In a child, which may close what it likes: its exit status is the first that is wrong. */
+static int
+close_but(int *keep, unsigned count, const char *open_then)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		for (int fd = 3; fd < 20; fd++)
+			dup2(2, fd);
+		if (fd_close_but(keep, count))
+			_exit(100);
+		for (int fd = 0; fd < 20; fd++)
+			if ((fcntl(fd, F_GETFD) >= 0) != (open_then[fd] == 'x'))
+				_exit(50 + fd);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return WEXITSTATUS(status);
+}
+
+static void
+test_close_but(void **state)
+{
+	(void)state;
+	assert_int_equal(close_but((int[]){ 7, 3, -1, 12, 7 }, 5, "xxxx...x....x......."), 0);
+	assert_int_equal(close_but((int[]){ -1, -1, 1 }, 3, "xxx................."), 0);
+	assert_int_equal(close_but((int[]){ 19, 18 }, 2, "xxx...............xx"), 0);
+	assert_int_equal(close_but(NULL, 0, "xxx................."), 0);
+}
+
 int
 main(void)
 {
@@ -501,6 +532,7 @@ main(void)
 		cmocka_unit_test(test_nothing_leads_out_of_a_tree),
 		cmocka_unit_test(test_pipes_give_all_or_say_so),
 		cmocka_unit_test(test_descriptors_travel),
+		cmocka_unit_test(test_close_but),
 	};
 
 	return cmocka_run_group_tests_name("fdio", tests, set_up, tear_down);

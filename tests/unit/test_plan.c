@@ -81,6 +81,42 @@ test_steps(void **state)
 	assert_null(strstr(names(&s, true), "loopback"));
 }
 
+/* What needs no word of the event comes before init waits for it; the command's process is in
+ * the new root before it looks at a path. */
+static void
+test_ahead(void **state)
+{
+	struct sandbox_spec s = spec();
+	char text[512] = "";
+	struct plan p;
+
+	(void)state;
+	for (int older = 0; older < 2; older++) {
+		plan_make_ahead(&p, !older);
+		text[0] = '\0';
+		for (unsigned i = 0; i < p.count; i++) {
+			strcat(text, i ? " " : "");
+			strcat(text, step_name(p.steps[i].step));
+		}
+		assert_string_equal(text, older ? "network clone maps hostname join identity scratch dev proc mask "
+						  "clock quotas session caps fork orders root tmp attach pivot filter "
+						  "orders stdio turn landlock workdir user exec"
+						: "network clone maps hostname join identity scratch dev proc mask "
+						  "clock quotas session caps fork orders root usr tmp attach pivot "
+						  "filter orders stdio turn landlock workdir user exec");
+	}
+	assert_int_equal(plan_check_ahead(&s, &e), 0);
+	s.workdir = "tmp";
+	assert_int_equal(plan_check_ahead(&s, &e), -1);
+	s = spec();
+	s.bind_count = 1;
+	s.binds[0].target = "/a";
+	assert_int_equal(plan_check_ahead(&s, &e), -1);
+	s = spec();
+	s.network = SANDBOX_NET_EGRESS;
+	assert_int_equal(plan_check_ahead(&s, &e), -1);
+}
+
 static void
 test_older_kernels(void **state)
 {
@@ -262,7 +298,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_steps),    cmocka_unit_test(test_older_kernels),
+		cmocka_unit_test(test_steps),    cmocka_unit_test(test_ahead), cmocka_unit_test(test_older_kernels),
 		cmocka_unit_test(test_order),    cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_near_names_are_allowed),
 		cmocka_unit_test(test_print),    cmocka_unit_test(test_report),

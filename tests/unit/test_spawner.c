@@ -172,7 +172,7 @@ test_all_slots(void **state)
 static void
 test_groups_go_after_the_answers(void **state)
 {
-	enum { AHEAD = 4 };
+	enum { AHEAD = 4 + SPAWN_HELD_MAX };
 	static const char *const argv[] = { "/bin/true", NULL };
 	uint64_t deadline = clock_mono_ns() + WAIT_MS * NS_PER_MS;
 	struct spawn_result res;
