@@ -81,6 +81,9 @@ void child_done(const struct child *c, enum step s, uint32_t us);
 /* Runs step i of the plan by fn and notes its time. */
 int child_step(struct child *c, const struct plan_step *s,
 	       int (*fn)(struct child *, unsigned index, struct err *), struct err *e);
+/* Init's word to the command's process that it may go on: before exec, and, made ahead, as soon
+ * as it is in the new root. */
+void child_open_gate(const struct child *c);
 /* In test builds, after a step was done: -1 if it is to fail.  Others do nothing. */
 int child_fault(struct child *c, const struct plan_step *s, struct err *e);
 

@@ -216,8 +216,8 @@ drop_everything(struct child *c, struct err *e)
 	return c->spec->filter ? seccomp_install(e) : 0; /* the other is the command's alone */
 }
 
-static void
-open_gate(const struct child *c)
+void
+child_open_gate(const struct child *c)
 {
 	while (write(c->gate_w, "", 1) < 0 && errno == EINTR)
 		;
@@ -278,14 +278,11 @@ become_init(struct child *c, pid_t command)
 {
 	struct err e = { 0 };
 
-	/* The root is there: the command's process goes on with what is its own. */
-	if (c->orders)
-		open_gate(c);
 	if ((c->orders && step_landlock(c, 0, &e)) || drop_everything(c, &e)) {
 		err_step(&e, step_name(STEP_FORK));
 		fail(c, SANDBOX_SETUP_FAILED, &e);
 	}
-	open_gate(c);
+	child_open_gate(c);
 	close(c->gate_w);
 	reap(c, command);
 }

@@ -552,7 +552,12 @@ step_pivot(struct child *c, unsigned index, struct err *e)
 		return -1;
 	if (fchdir(c->root) || syscall(SYS_pivot_root, ".", "."))
 		return err_sys(e, ERR_NODE, "pivot_root");
-	/* The old root ends up on top of the new one. */
+	/* Made ahead: the command's process goes on meanwhile, as far as its next gate. */
+	if (c->orders && statx(c->root, "", AT_EMPTY_PATH, STATX_MNT_ID, &ours) == 0) {
+		c->progress->root_mount = ours.stx_mnt_id;
+		child_open_gate(c);
+	}
+	/* The old root ends up on top of the new one, and leaves after a grace period of RCU. */
 	if (umount2(".", MNT_DETACH))
 		return err_sys(e, ERR_NODE, "take the old root away");
 	/* "/.." is the topmost mount on "/": only ours may be left. */
@@ -561,6 +566,5 @@ step_pivot(struct child *c, unsigned index, struct err *e)
 		return err_sys(e, ERR_NODE, "look at the new root");
 	if (ours.stx_mnt_id != now.stx_mnt_id)
 		return err_set(e, ERR_NODE, "the old root is still there after pivot_root");
-	c->progress->root_mount = ours.stx_mnt_id;
 	return 0;
 }
