@@ -413,7 +413,7 @@ turn(struct spawner_state *s, bool may_wait)
 	/* Nothing waits: a good moment to make something ahead. */
 	s->quiet = n == 0;
 	if (n == 0 && (s->ending || !make_ahead(s)) && may_wait)
-		n = epoll_wait(s->epoll, ev, 64, wait_ms(next));
+		n = epoll_wait(s->epoll, ev, 64, wait_ms(run_timers(s)));
 	now = clock_mono_ns();
 	for (int i = 0; i < n; i++) {
 		uint64_t data = ev[i].data.u64;

@@ -125,6 +125,7 @@ children(int pids[64])
 
 	snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)sp.pid, (int)sp.pid);
 	assert_int_equal(file_slurp(AT_FDCWD, path, 1 << 16, &b, &e), 0);
+	assert_int_equal(buf_put(&b, "", 1), 0);
 	for (char *p = strtok((char *)b.data, " "); p && n < 64; p = strtok(NULL, " ")) {
 		char comm[32] = "";
 		int fd;
