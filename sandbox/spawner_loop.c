@@ -411,9 +411,9 @@ turn(struct spawner_state *s, bool may_wait)
 	int n = epoll_wait(s->epoll, ev, 64, due >= 0 && due < quiet ? due : quiet);
 
 	/* Nothing waits: a good moment to make something ahead. */
-	s->quiet = n == 0;
 	if (n == 0 && (s->ending || !make_ahead(s)) && may_wait)
 		n = epoll_wait(s->epoll, ev, 64, wait_ms(run_timers(s)));
+	s->quiet = n == 0;
 	now = clock_mono_ns();
 	for (int i = 0; i < n; i++) {
 		uint64_t data = ev[i].data.u64;
