@@ -25,6 +25,8 @@ static const struct route routes[] = {
 	{ "DELETE", "/v1/functions/{}", AUTH_TOKEN, 0, "", functions_delete },
 	{ "POST", "/v1/functions/{}", AUTH_TOKEN, -1, NULL, invoke },
 	{ "GET", "/v1/functions/{}/build", AUTH_TOKEN, 0, "", functions_build },
+	{ "GET", "/v1/functions/{}/versions", AUTH_TOKEN, 0, "limit", functions_versions },
+	{ "POST", "/v1/functions/{}/rollback", AUTH_TOKEN, SMALL_BODY_MAX, "", functions_rollback },
 	{ "GET", "/v1/events", AUTH_TOKEN, 0,
 	  "function|state|source|since|q|limit|cursor", events_list },
 	{ "GET", "/v1/events/{}", AUTH_TOKEN, 0, "", events_show },

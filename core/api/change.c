@@ -1,5 +1,6 @@
 /*
- * Create and update of a function: one path, since an update is a create over what there is.
+ * Create, update and rollback of a function: one path, since an update is a create over what
+ * there is, and a rollback an update whose settings, package and layer are an earlier version's.
  *
  *   read the request ─► settings ─► package checked and stored ─► version ─► function ─► build
  *
@@ -27,6 +28,8 @@ struct change {
 	struct function f; /* as it will be */
 	uint64_t rev;      /* update: of the document that we read */
 	bool needs_version;
+	uint32_t back_to; /* rollback: the version; 0: none */
+	char layer[65];   /* its, so that nothing need be built */
 	struct function_version version;
 	unsigned tries;
 };
@@ -213,6 +216,10 @@ store_change(struct call *c)
 	}
 	g->f.latest++;
 	g->f.state = VERSION_BUILDING;
+	if (g->layer[0]) {
+		g->f.state = VERSION_READY;
+		g->f.serving = g->f.latest;
+	}
 	free(g->f.state_reason);
 	g->f.state_reason = NULL;
 	function_version_clear(&g->version);
@@ -221,9 +228,11 @@ store_change(struct call *c)
 		call_error(c, &e);
 		return;
 	}
+	g->version.state = g->f.state;
+	memcpy(g->version.layer_digest, g->layer, sizeof g->layer);
 	function_version_id(&g->f.id, g->f.latest, id);
 	id_format(&g->f.id, parent);
-	j = function_version_encode(&g->version);
+	j = function_version_document(&g->version, &g->f, g->f.updated_us);
 	text = json_print(j);
 	json_free(j);
 	doc.json = text;
@@ -308,6 +317,43 @@ functions_create(struct call *c)
 	store_doc_find(c->api->config.store, STORE_FUNCTION, c->project, g->f.name, on_name, c);
 }
 
+/* ---- Rollback ---- */
+
+static void
+on_earlier(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct call *c = arg;
+	struct change *g = c->data;
+	struct json *document = NULL;
+	struct err bad;
+
+	if (e && e->cls == ERR_NOT_FOUND)
+		call_problem(c, 404, "not_found", "there is no version %u (any more; see function-versions)",
+			     g->back_to);
+	else if (e)
+		call_error(c, e);
+	else if (!(document = json_parse(a->docs[0].json, strlen(a->docs[0].json), &bad)) ||
+		 function_restore(&g->f, document, g->layer, &bad) ||
+		 check_runtime(c->api, g->f.settings, &bad))
+		call_error(c, &bad);
+	else if (c->request)
+		store_change(c);
+	json_free(document);
+	call_release(c);
+}
+
+static void
+find_earlier(struct call *c)
+{
+	struct change *g = c->data;
+	char id[VERSION_ID_MAX];
+
+	g->needs_version = true;
+	function_version_id(&g->f.id, g->back_to, id);
+	call_hold(c);
+	store_doc_get(c->api->config.store, STORE_VERSION, id, on_earlier, c);
+}
+
 static void
 on_document(void *arg, const struct store_answer *a, const struct err *e)
 {
@@ -320,6 +366,9 @@ on_document(void *arg, const struct store_answer *a, const struct err *e)
 		call_error(c, e);
 	} else if (function_decode(a->docs[0].json, strlen(a->docs[0].json), &g->f, &bad)) {
 		call_error(c, &bad);
+	} else if (g->back_to) {
+		g->rev = a->docs[0].rev;
+		find_earlier(c);
 	} else if (!(settings = function_settings_update(g->f.settings, g->metadata, &bad)) ||
 		   check_runtime(c->api, settings, &bad)) {
 		json_free(settings);
@@ -360,4 +409,35 @@ functions_update(struct call *c)
 	c->data = g;
 	c->drop = drop_change;
 	function_get(c, c->param, true, update);
+}
+
+void
+functions_rollback(struct call *c)
+{
+	struct change *g = calloc(1, sizeof *g);
+	struct err e;
+	int64_t version;
+	size_t len;
+	const void *body = http_body(c->request, &len);
+	struct json *j;
+
+	if (!g) {
+		call_problem(c, 503, "store_unavailable", "out of memory");
+		return;
+	}
+	g->update = true;
+	c->data = g;
+	c->drop = drop_change;
+	j = json_parse(body, len, &e);
+	if (!j) {
+		call_error(c, &e);
+		return;
+	}
+	if (!json_whole(j, "version", &version) || version < 1 || version > UINT32_MAX || json_count(j) != 1) {
+		call_problem(c, 400, "invalid_request", "the body must be {\"version\": N}, N from 1 on");
+	} else {
+		g->back_to = (uint32_t)version;
+		function_get(c, c->param, true, update);
+	}
+	json_free(j);
 }

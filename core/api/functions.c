@@ -273,6 +273,78 @@ functions_build(struct call *c)
 	function_get(c, c->param, true, build);
 }
 
+/* ---- versions ---- */
+
+struct versions_view {
+	uint32_t serving;
+	unsigned limit;
+};
+
+static int
+by_version(const void *a, const void *b)
+{
+	int64_t one = json_int(*(struct json *const *)a, "version", 0);
+	int64_t other = json_int(*(struct json *const *)b, "version", 0);
+
+	return one < other ? -1 : one > other;
+}
+
+static void
+on_versions(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct call *c = arg;
+	const struct versions_view *view = c->data;
+	struct json **all = e ? NULL : calloc(a->doc_count + 1, sizeof *all), *list;
+	size_t n = 0;
+
+	if (!all) {
+		call_error(c, e ? e : &(struct err){ .cls = ERR_AGAIN, .text = "out of memory" });
+		call_release(c);
+		return;
+	}
+	for (size_t i = 0; i < a->doc_count; i++)
+		if ((all[n] = json_parse(a->docs[i].json, strlen(a->docs[i].json), NULL)))
+			n++;
+	qsort(all, n, sizeof *all, by_version); /* the store's order is that of texts */
+	list = json_array();
+	for (size_t i = 0; i < n; i++) {
+		if (n - i <= view->limit)
+			json_add(list, function_version_record(all[i], view->serving));
+		json_free(all[i]);
+	}
+	free(all);
+	call_items(c, list, NULL);
+	call_release(c);
+}
+
+/* One page: what was superseded long ago is removed, so they are few. */
+static void
+versions(struct call *c, const struct function *f)
+{
+	char id[ID_TEXT_MAX];
+
+	((struct versions_view *)c->data)->serving = f->serving;
+	id_format(&f->id, id);
+	call_hold(c);
+	store_doc_list(c->api->config.store, STORE_VERSION, NULL, id, NULL, STORE_LIST_MAX, on_versions, c);
+}
+
+void
+functions_versions(struct call *c)
+{
+	struct versions_view *view = calloc(1, sizeof *view);
+
+	c->data = view;
+	c->drop = free;
+	if (!view) {
+		call_problem(c, 503, "store_unavailable", "out of memory");
+		return;
+	}
+	view->limit = STORE_LIST_MAX;
+	if (!call_limit(c, &view->limit))
+		function_get(c, c->param, true, versions);
+}
+
 /* ---- delete ---- */
 
 static void

@@ -150,6 +150,8 @@ void functions_show(struct call *c);
 void functions_update(struct call *c);
 void functions_delete(struct call *c);
 void functions_build(struct call *c);
+void functions_versions(struct call *c);
+void functions_rollback(struct call *c);
 
 /* ---- package.c ---- */
 struct package_info {

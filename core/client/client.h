@@ -81,6 +81,8 @@ int cmd_function_update(struct client *c);
 int cmd_function_delete(struct client *c);
 int cmd_function_execute(struct client *c);
 int cmd_function_logs(struct client *c);
+int cmd_function_versions(struct client *c);
+int cmd_function_rollback(struct client *c);
 int cmd_event_list(struct client *c);
 int cmd_event_show(struct client *c);
 int cmd_event_logs(struct client *c);

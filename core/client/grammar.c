@@ -61,6 +61,11 @@ static const struct opt function_logs_options[] = {
 	{ 0 }
 };
 
+static const struct opt rollback_options[] = {
+	{ .name = "to", .arg = "VERSION", .help = "see function-versions" },
+	{ 0 }
+};
+
 static const struct opt event_list_options[] = {
 	{ .name = "function", .arg = "F", .help = "only of this function" },
 	{ .name = "state", .arg = "STATE", .help = "only in this state" },
@@ -107,6 +112,11 @@ static const struct command commands[] = {
 	  cmd_function_execute },
 	{ "function-logs", "F", 1, 1, BOTH, function_logs_options,
 	  "what a function's newest events printed, or its build", NULL, cmd_function_logs },
+	{ "function-versions", "F", 1, 1, BOTH, NULL, "the versions of a function that are kept", NULL,
+	  cmd_function_versions },
+	{ "function-rollback", "F", 1, 1, BOTH, rollback_options, "run an earlier version again",
+	  "Makes a new version of its code and settings, which serves at once: nothing is built.\n",
+	  cmd_function_rollback },
 	{ "event-list", "", 0, 0, BOTH, event_list_options, "the newest events", NULL,
 	  cmd_event_list },
 	{ "event-show", "E", 1, 1, BOTH, NULL, "one event, by id", NULL, cmd_event_show },

@@ -361,6 +361,15 @@ same_json(const struct json *a, const struct json *b)
 }
 
 bool
+function_setting_is_versioned(const char *name)
+{
+	for (int i = 1; i < FIELD_COUNT; i++) /* 0: the name */
+		if (!strcmp(fields[i].name, name))
+			return !fields[i].record_only;
+	return false;
+}
+
+bool
 function_settings_need_version(const struct json *before, const struct json *after)
 {
 	for (int i = 0; i < FIELD_COUNT; i++)

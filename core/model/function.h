@@ -49,6 +49,9 @@ struct json *function_settings_update(const struct json *settings, const struct 
 /* True when the change needs a new version (anything but description and tags). */
 bool function_settings_need_version(const struct json *before, const struct json *after);
 
+/* Whether a change of the setting makes a version.  The name does not change. */
+bool function_setting_is_versioned(const char *name);
+
 struct net_rules;
 /* A list of texts as net_rule.h has them.  -1: ERR_INPUT. */
 int function_allow_parse(const struct json *list, struct net_rules *out, struct err *e);

@@ -131,6 +131,85 @@ function_record(const struct function *f)
 	return j;
 }
 
+struct json *
+function_version_document(const struct function_version *v, const struct function *f,
+			  int64_t created_us)
+{
+	struct json *j = function_version_encode(v);
+
+	json_put(j, "settings", json_copy(f->settings));
+	json_put_int(j, "package_bytes", (int64_t)f->package_bytes);
+	json_put_int(j, "created_us", created_us);
+	return j;
+}
+
+static void
+replace(struct json *j, const char *key, const char *text)
+{
+	json_remove(j, key);
+	json_put_str(j, key, text);
+}
+
+void
+function_version_outcome(struct json *document, const struct function_version *v)
+{
+	replace(document, "state", version_state_name(v->state));
+	replace(document, "layer_digest", v->layer_digest);
+	replace(document, "reason", v->reason);
+}
+
+int
+function_restore(struct function *f, const struct json *document, char layer[65], struct err *e)
+{
+	static const char *const kept[] = { "name", "description", "tags" };
+	const char *state = json_str(document, "state"), *digest = json_str(document, "package_digest");
+	const char *made = json_str(document, "layer_digest");
+	int64_t version = json_int(document, "version", 0);
+	struct json *settings;
+
+	if (!state || version_state_parse(state) != VERSION_READY || !made || str_copy(layer, 65, made))
+		return err_set(e, ERR_CONFLICT, "version %lld is not ready: %.20s", (long long)version,
+			       state ? state : "unknown");
+	if (!json_is_object(json_get(document, "settings")) || !digest ||
+	    str_copy(f->package_digest, sizeof f->package_digest, digest))
+		return err_set(e, ERR_CONFLICT, "version %lld was made by an earlier release, which did not keep "
+			       "its settings", (long long)version);
+	settings = json_copy(json_get(document, "settings"));
+	for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
+		json_remove(settings, kept[i]);
+		json_put(settings, kept[i], json_copy(json_get(f->settings, kept[i])));
+	}
+	json_free(f->settings);
+	f->settings = settings;
+	f->package_bytes = (uint64_t)json_int(document, "package_bytes", 0);
+	function_settle(f);
+	return 0;
+}
+
+struct json *
+function_version_record(const struct json *document, uint32_t serving)
+{
+	const struct json *settings = json_get(document, "settings");
+	int64_t version = json_int(document, "version", 0);
+	struct json *j = json_object();
+
+	json_put_str(j, "function_id", json_str(document, "function_id"));
+	json_put_int(j, "version", version);
+	json_put_str(j, "state", json_str(document, "state"));
+	json_put_str(j, "state_reason", json_str(document, "reason"));
+	json_put_bool(j, "serving", version == serving);
+	for (const struct json *m = json_first(settings); m; m = json_next(m))
+		if (function_setting_is_versioned(json_key(m)))
+			json_put(j, json_key(m), json_copy(m));
+	json_put_str(j, "package_digest", json_str(document, "package_digest"));
+	json_put_int(j, "package_bytes", json_int(document, "package_bytes", 0));
+	if (json_get(document, "created_us"))
+		put_time(j, "created_at", json_int(document, "created_us", 0));
+	else
+		json_put_null(j, "created_at");
+	return j;
+}
+
 void
 function_version_id(const struct id *function, uint32_t version, char out[VERSION_ID_MAX])
 {

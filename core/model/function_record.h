@@ -41,6 +41,24 @@ int function_decode(const void *text, size_t len, struct function *f, struct err
 /* CONTRACT's record.  The caller frees. */
 struct json *function_record(const struct function *f);
 
+/*
+ * A version's document as the store keeps it: what those who run it need, and what a rollback
+ * needs to make it again (settings, package_bytes, created_us).  The caller frees.
+ */
+struct json *function_version_document(const struct function_version *v, const struct function *f,
+				       int64_t created_us);
+/* Puts the outcome of v's build into its document. */
+void function_version_outcome(struct json *document, const struct function_version *v);
+/*
+ * f as it was at the version whose document this is, but for what makes no version (name,
+ * description, tags); *layer: what its build made.  ERR_CONFLICT: it is not ready, or was made
+ * before documents had settings.
+ */
+int function_restore(struct function *f, const struct json *document, char layer[65],
+		     struct err *e);
+/* What its owner sees of a version, in a list. */
+struct json *function_version_record(const struct json *document, uint32_t serving);
+
 /* "<function id>.<version>": the id of a version's document and of its build's. */
 enum { VERSION_ID_MAX = ID_TEXT_MAX + 12 };
 void function_version_id(const struct id *function, uint32_t version, char out[VERSION_ID_MAX]);

@@ -142,6 +142,8 @@ void versions_free(struct scheduler *s);
  * done(arg, error). */
 void version_built(struct scheduler *s, const struct function_version *v,
 		   void (*done)(void *arg, const struct err *e), void *arg);
+/* A version that was ready when it was made serves from now on. */
+void version_serve(struct scheduler *s, const struct function_version *v);
 /* Tells the rules what the function's document says. */
 void version_apply(struct scheduler *s, const struct function *f);
 /* The function's documents are gone: its versions are forgotten, so that what waits is

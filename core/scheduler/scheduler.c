@@ -259,6 +259,8 @@ on_event(void *arg, const struct mq_frame *frames, size_t n)
 		struct work *w = keep_work(s, &m, n > 1 && m.has_payload ? &frames[1] : NULL);
 
 		scheduler_queue(s, w ? &w->event : &hint, w);
+	} else if (m.type == MSG_BUILD && m.version.state == VERSION_READY) {
+		version_serve(s, &m.version); /* a rollback: the layer is there */
 	} else if (m.type == MSG_BUILD) {
 		scheduler_queue_build(s, &m.version);
 	} else if (m.type == MSG_CANCEL) {

@@ -235,15 +235,39 @@ on_version_written(void *arg, const struct store_answer *a, const struct err *e)
 	read_function(b);
 }
 
+/* Only the outcome is written: the document has more than we know. */
+static void
+on_version_read(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct built *b = arg;
+	struct store_doc doc;
+	struct json *j;
+	struct err bad;
+	char *text;
+
+	if (e && e->cls == ERR_NOT_FOUND) {
+		read_function(b); /* deleted while it was built */
+		return;
+	}
+	if (e || !(j = json_parse(a->docs[0].json, strlen(a->docs[0].json), &bad))) {
+		built_end(b, e ? e : &bad);
+		return;
+	}
+	function_version_outcome(j, &b->v);
+	text = json_print(j);
+	json_free(j);
+	doc = a->docs[0];
+	doc.json = text;
+	store_doc_update(b->s->config.store, &doc, on_version_written, b);
+	free(text);
+}
+
 void
 version_built(struct scheduler *s, const struct function_version *v,
 	      void (*done)(void *arg, const struct err *e), void *arg)
 {
 	struct built *b = calloc(1, sizeof *b);
-	char id[VERSION_ID_MAX], parent[ID_TEXT_MAX];
-	struct store_doc doc = { .kind = STORE_VERSION, .id = id, .parent = parent };
-	struct json *j;
-	char *text;
+	char id[VERSION_ID_MAX];
 
 	if (!b || function_version_copy(&b->v, v)) {
 		struct err e;
@@ -258,12 +282,12 @@ version_built(struct scheduler *s, const struct function_version *v,
 	b->arg = arg;
 	version_keep(s, v);
 	function_version_id(&v->function_id, v->version, id);
-	id_format(&v->function_id, parent);
-	doc.project = v->project_id;
-	j = function_version_encode(v);
-	text = json_print(j);
-	json_free(j);
-	doc.json = text;
-	store_doc_update(s->config.store, &doc, on_version_written, b);
-	free(text);
+	store_doc_get(s->config.store, STORE_VERSION, id, on_version_read, b);
+}
+
+void
+version_serve(struct scheduler *s, const struct function_version *v)
+{
+	version_keep(s, v);
+	sched_function(s->sched, &v->function_id, v->version, v->memory_mib, v->limit);
 }
