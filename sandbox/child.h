@@ -76,6 +76,14 @@ struct child {
 /* The machine's monotonic clock, in the command's process as well. */
 uint64_t child_now_ns(const struct child *c);
 
+/* launch.c's parts: empty ones; the caller's side of c's plan, whose outcome is sb's (-1: nothing
+ * is left of it); the caller's copies of what the child has now. */
+void sandbox_init(struct sandbox *sb);
+void child_init(struct child *c, const struct sandbox_spec *spec);
+int child_launch(struct sandbox *sb, struct child *c, struct err *e);
+void child_close_copies(struct child *c);
+int step_limits(struct child *c, unsigned index, struct err *e);
+
 /* Notes that step s was done, in us (but for waiting: it says nothing). */
 void child_done(const struct child *c, enum step s, uint32_t us);
 /* Runs step i of the plan by fn and notes its time. */

@@ -58,7 +58,7 @@ find_place(struct child *c, struct err *e)
 	return 0;
 }
 
-static int
+int
 step_limits(struct child *c, unsigned index, struct err *e)
 {
 	struct cgroup *group = c->spec->group;
@@ -288,8 +288,8 @@ make_progress(struct sandbox *sb, struct err *e)
 	return 0;
 }
 
-static void
-init_child(struct child *c, const struct sandbox_spec *spec)
+void
+child_init(struct child *c, const struct sandbox_spec *spec)
 {
 	memset(c, 0, sizeof *c);
 	c->spec = spec;
@@ -308,8 +308,8 @@ init_child(struct child *c, const struct sandbox_spec *spec)
 }
 
 /* The caller's copies of what the child has now. */
-static void
-close_copies(struct child *c)
+void
+child_close_copies(struct child *c)
 {
 	int *const fds[] = { &c->status_w, &c->go_r, &c->place_slow, &c->usr,     &c->dev,   &c->scratch,
 			     &c->root,     &c->tmp,  &c->shm,        &c->ready_r, &c->ready_w, &c->word_r };
@@ -354,8 +354,8 @@ sandbox_prepare_caller(struct err *e)
 	return 0;
 }
 
-static void
-init_sandbox(struct sandbox *sb)
+void
+sandbox_init(struct sandbox *sb)
 {
 	memset(sb, 0, sizeof *sb);
 	sb->start_ns = clock_mono_ns();
@@ -367,9 +367,8 @@ init_sandbox(struct sandbox *sb)
 	probe_has(PROBE_TIME_NAMESPACE);
 }
 
-/* The caller's part of c's plan; what comes of it is sb's.  -1: nothing is left of it. */
-static int
-launch(struct sandbox *sb, struct child *c, struct err *e)
+int
+child_launch(struct sandbox *sb, struct child *c, struct err *e)
 {
 	const struct sandbox_spec *spec = c->spec;
 	int rc = make_pipes(c, e) || make_progress(sb, e) ? -1 : 0;
@@ -381,7 +380,7 @@ launch(struct sandbox *sb, struct child *c, struct err *e)
 		rc = err_sys(e, ERR_NODE, "take the prepared /dev");
 	if (rc == 0)
 		rc = find_place(c, e) || run_steps(c, e) ? -1 : 0;
-	close_copies(c);
+	child_close_copies(c);
 	if (rc) {
 		undo(c);
 		sandbox_release(sb);
@@ -407,113 +406,16 @@ sandbox_start(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e
 {
 	struct child c;
 
-	init_sandbox(sb);
-	init_child(&c, spec);
+	sandbox_init(sb);
+	child_init(&c, spec);
 	if (plan_make(&c.plan, spec, probe_has(PROBE_TMPFS_XATTR), e)) {
 		err_step(e, "plan");
 		return -1;
 	}
-	if (launch(sb, &c, e))
+	if (child_launch(sb, &c, e))
 		return -1;
 	sb->watch_status = spec->limits.cpu_millis != 0;
 	sb->state = SANDBOX_RUNNING;
 	sb->deadline_ns = spec->deadline_ns;
 	return 0;
-}
-
-/* ---- In two halves ---- */
-
-int
-sandbox_hold(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e)
-{
-	struct child c;
-	int word[2];
-
-	init_sandbox(sb);
-	init_child(&c, spec);
-	plan_make_ahead(&c.plan, probe_has(PROBE_TMPFS_XATTR));
-	sb->orders = orders_new();
-	if (!sb->orders)
-		return err_sys(e, ERR_NODE, "share memory with the sandbox");
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, word)) {
-		sandbox_release(sb);
-		return err_sys(e, ERR_NODE, "make a socket");
-	}
-	c.word_r = word[0];
-	c.word_w = word[1];
-	if (launch(sb, &c, e))
-		return -1;
-	orders_keep_back(sb->orders);
-	sb->state = SANDBOX_HELD;
-	return 0;
-}
-
-static int
-send_to(int socket, int fd, struct err *e)
-{
-	return child_send(socket, fd) ? err_sys(e, ERR_NODE, "hand over to the sandbox") : 0;
-}
-
-/* The root, or what init makes it of. */
-static int
-send_image(struct sandbox *sb, struct child *c, struct err *e)
-{
-	const struct sandbox_spec *spec = c->spec;
-
-	if (c->plan.root == ROOT_PREMOUNT)
-		return child_step(c, &(struct plan_step){ .step = STEP_PREMOUNT }, step_premount, e) ||
-				       send_to(sb->go, c->root, e) || send_to(sb->go, c->tmp, e) ||
-				       send_to(sb->go, c->shm, e)
-			       ? -1
-			       : 0;
-	for (unsigned i = 0; i < spec->layer_count; i++)
-		if (send_to(sb->go, c->layers[i], e))
-			return -1;
-	return spec->usr ? send_to(sb->go, c->usr, e) : 0;
-}
-
-/* Last, when the limits are there: with it the command can be executed. */
-static int
-send_command(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e)
-{
-	for (int i = 0; i < 3; i++)
-		if (spec->stdio[i] >= 0 && send_to(sb->word, spec->stdio[i], e))
-			return -1;
-	if (spec->channel >= 0 && send_to(sb->word, spec->channel, e))
-		return -1;
-	if (fd_write_all(sb->word, "", 1) && errno != EPIPE)
-		return err_sys(e, ERR_NODE, "let the sandbox go");
-	return 0;
-}
-
-void
-sandbox_start_held(struct sandbox *sb, const struct sandbox_spec *spec)
-{
-	static const struct plan_step trees = { .step = STEP_TREES }, limits = { .step = STEP_LIMITS };
-	struct err *e = &sb->outcome.error;
-	struct child c;
-	int rc;
-
-	sb->start_ns = clock_mono_ns();
-	init_child(&c, spec);
-	plan_make_ahead(&c.plan, probe_has(PROBE_TMPFS_XATTR));
-	c.progress = sb->progress;
-	c.go_w = sb->go;
-	/* What is told is what its event has waited for. */
-	memset(c.progress, 0, sizeof *c.progress);
-	sb->state = SANDBOX_RUNNING;
-	sb->deadline_ns = spec->deadline_ns;
-	sb->watch_status = spec->limits.cpu_millis != 0;
-	rc = plan_check_ahead(spec, e) || orders_write(sb->orders, spec, e) ||
-			     child_step(&c, &trees, step_trees, e) || send_image(sb, &c, e) ||
-			     child_step(&c, &limits, step_limits, e) || send_command(sb, spec, e)
-		     ? -1
-		     : 0;
-	close_copies(&c);
-	fd_close(&sb->word);
-	if (rc) {
-		sandbox_kill(sb, SANDBOX_SETUP_FAILED, clock_mono_ns());
-		if (!e->step[0])
-			err_step(e, step_name(STEP_ORDERS));
-	}
 }
