@@ -38,6 +38,7 @@
 
 enum { BUILD_PIDS = 256, BUILD_CPU_MILLIS = 2000, BUILD_TMP_MIB = 768 };
 #define BUILD_OUTPUT_MAX (64ull << 20)
+#define TELL_NS NS_PER_S
 
 struct build_run {
 	struct driver_run base; /* first */
@@ -47,6 +48,8 @@ struct build_run {
 	struct blob_call *blob;
 	struct helper *helper;
 	struct loop_timer *timer; /* brings the end of a cancelled one */
+	struct loop_timer *telling; /* what is printed, while it is */
+	uint64_t told_bytes;
 	int file, dir;            /* package or tar; directory that is being filled */
 	char temp[LAYER_NAME_MAX];
 	char package_layer[65];   /* while it is there */
@@ -71,6 +74,7 @@ run_free(struct build_run *b)
 	if (b->helper)
 		helper_cancel(b->helper);
 	loop_timer_remove(b->timer);
+	loop_timer_remove(b->telling);
 	fd_close(&b->file);
 	fd_close(&b->dir);
 	if (b->temp[0])
@@ -184,6 +188,21 @@ on_output(void *arg, enum output_stream s, const char *data, size_t len)
 		err_set(&e, ERR_FUNCTION, "the build printed more than %llu bytes", BUILD_OUTPUT_MAX);
 		give_up(b, &e);
 	}
+}
+
+static void
+on_telling(void *arg)
+{
+	struct build_run *b = arg;
+	const struct driver *d = &b->base.native->driver;
+	char *text = b->log.bytes > b->told_bytes && d->printed ? tail_text(&b->log) : NULL;
+
+	if (text)
+		d->printed(b->base.arg, text);
+	free(text);
+	b->told_bytes = b->log.bytes;
+	if (b->sandbox)
+		loop_timer_after(b->telling, TELL_NS);
 }
 
 static int64_t
@@ -323,6 +342,7 @@ order(struct build_run *b, struct err *e)
 	b->sandbox = sandbox_run_start(c->loop, c->launcher, &r, &sandbox_fns, b, e);
 	if (!b->sandbox)
 		return -1;
+	loop_timer_after(b->telling, TELL_NS);
 	/* A tenth is left for what comes after pip: compilation and the tar. */
 	n = snprintf(line, sizeof line, "{\"v\":1,\"type\":\"build\",\"requirements_timeout_s\":%llu}\n",
 		     (unsigned long long)(c->build_timeout_s - c->build_timeout_s / 10));
@@ -441,7 +461,8 @@ prepare(struct build_run *b, const struct message *job, struct err *e)
 	if (function_version_copy(&b->version, &job->version))
 		return err_set(e, ERR_NODE, "build: out of memory");
 	b->timer = loop_timer_add(n->c.loop, on_cancelled, b, e);
-	if (!b->timer)
+	b->telling = b->timer ? loop_timer_add(n->c.loop, on_telling, b, e) : NULL;
+	if (!b->telling)
 		return -1;
 	b->runtime = runtimes_find(n->c.runtimes, b->version.runtime);
 	if (!b->runtime || !b->runtime->build[0])

@@ -54,6 +54,8 @@ const struct opt up_options[] = {
 	  .flags = OPT_CONFIG },
 	{ .name = "slots", .arg = "N", .help = "sandboxes at a time" },
 	{ .name = "memory", .arg = "MIB", .help = "for all sandboxes together" },
+	{ .name = "runtimes", .arg = "DIR", .help = "the runtimes, instead of the installed ones",
+	  .flags = OPT_CONFIG },
 	{ .name = "log-level", .arg = "LEVEL", .help = "error, warning, info or debug",
 	  .flags = OPT_CONFIG, .fallback = "info" },
 	{ .name = "config", .arg = "FILE", .help = "settings (default /etc/pratai/pratai.conf)" },
@@ -63,7 +65,7 @@ const struct opt up_options[] = {
 /* Keys of pratai.conf that only the processes themselves read. */
 static const char *const others[] = {
 	"store", "roles", "slots", "memory", "name", "join", "join-token-file", "first-token-file",
-	"build-memory", "build-timeout", "runtimes", "instance", "cgroup-root", "uid-base",
+	"build-memory", "build-timeout", "instance", "cgroup-root", "uid-base",
 	"egress", "egress-allow",
 	"retention", "payload-max", "body-memory", "connections", NULL,
 };
@@ -479,7 +481,11 @@ open_loop(struct up *up, struct err *e)
 		if (!c->restart || program_find(c->name, c->path, e))
 			return -1;
 	}
-	return program_find("runtimes", up->runtimes, e);
+	if (!opt_get(up->v, "runtimes"))
+		return program_find("runtimes", up->runtimes, e);
+	return str_copy(up->runtimes, sizeof up->runtimes, opt_get(up->v, "runtimes"))
+		       ? err_set(e, ERR_INPUT, "--runtimes: too long")
+		       : 0;
 }
 
 static int

@@ -14,7 +14,7 @@ static const char *const type_words[] = {
 	[MSG_EVENT] = "event",         [MSG_BUILD] = "build",     [MSG_JOB] = "job",
 	[MSG_SETTLED] = "settled",     [MSG_CANCEL] = "cancel",   [MSG_HEARTBEAT] = "heartbeat",
 	[MSG_WATCH] = "watch",
-	[MSG_STARTED] = "started",     [MSG_RESULT] = "result",   [MSG_ANSWER] = "answer",
+	[MSG_STARTED] = "started",     [MSG_PRINTED] = "printed", [MSG_RESULT] = "result",   [MSG_ANSWER] = "answer",
 };
 _Static_assert(sizeof type_words / sizeof type_words[0] == MSG_TYPE_COUNT, "a word for each");
 
@@ -262,6 +262,7 @@ lacks(const struct json *j, const struct message *m)
 		[MSG_SETTLED] = { { "lease" }, { "lease" } },
 		[MSG_CANCEL] = { { "lease" }, { "lease" } },
 		[MSG_STARTED] = { { "lease" }, { "lease" } },
+		[MSG_PRINTED] = { { "lease", "build_log" }, { "lease", "build_log" } },
 	};
 	const char *const *member = m->kind == JOB_BUILD ? needs[m->type].build : needs[m->type].event;
 

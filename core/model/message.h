@@ -10,6 +10,7 @@
  *              API → scheduler          end this event (member event): nobody waits for it
  *   HEARTBEAT  node → scheduler         each second, and when capacity changes
  *   STARTED    node → scheduler         this job was accepted and its sandbox ordered
+ *   PRINTED    node → scheduler         what this build has printed so far, its end
  *   RESULT     node → collector         outcome; frame 1: response (event) or layer digest's
  *                                       nothing (build), frame 2: logs (JSON lines)
  *   WATCH      API → scheduler          reply_to wants to hear when the event ends
@@ -40,6 +41,7 @@ enum message_type {
 	MSG_WATCH,
 	MSG_HEARTBEAT,
 	MSG_STARTED,
+	MSG_PRINTED,
 	MSG_RESULT,
 	MSG_ANSWER,
 	MSG_TYPE_COUNT
@@ -51,11 +53,11 @@ enum job_kind { JOB_EVENT, JOB_BUILD };
 struct message {
 	enum message_type type;
 
-	/* JOB, SETTLED, CANCEL, STARTED, RESULT */
+	/* JOB, SETTLED, CANCEL, STARTED, PRINTED, RESULT */
 	struct lease lease;
 	enum job_kind kind;
 	uint64_t accept_by_ms; /* JOB: ms from its sending; not STARTED by then: sent elsewhere */
-	struct id session;     /* HEARTBEAT, STARTED, RESULT, JOB: the node's session */
+	struct id session;     /* HEARTBEAT, STARTED, PRINTED, RESULT, JOB: the node's session */
 
 	/*
 	 * EVENT, JOB (kind event), RESULT, ANSWER: id, function, version, state, reason, and what
@@ -68,7 +70,7 @@ struct message {
 
 	/* JOB, BUILD, RESULT of a build: the version.  Owned. */
 	struct function_version version;
-	char *build_log;       /* RESULT of a build: the output's end, owned, or NULL */
+	char *build_log;       /* PRINTED, RESULT of a build: the output's end, owned, or NULL */
 	uint64_t build_layer_bytes;
 
 	/* HEARTBEAT */

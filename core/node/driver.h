@@ -50,6 +50,9 @@ struct driver_ops {
 
 struct driver {
 	const struct driver_ops *ops;
+	/* What a build has printed so far, its end, about once a second; arg is that of its start.
+	 * Set by who uses the driver; NULL: nobody wants to know. */
+	void (*printed)(void *arg, const char *text);
 };
 
 #endif

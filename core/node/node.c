@@ -119,6 +119,16 @@ on_done(void *arg, const struct driver_outcome *o)
 	keep_result(n, &m, o);
 }
 
+static void
+on_printed(void *arg, const char *text)
+{
+	const struct job *j = arg;
+	struct message m = { .type = MSG_PRINTED, .lease = j->lease, .kind = JOB_BUILD,
+			     .build_log = (char *)(uintptr_t)text };
+
+	session_tell(j->node->session, &m);
+}
+
 /* The driver would not start it. */
 static void
 refuse(struct node *n, struct message *job, const struct err *e)
@@ -153,7 +163,7 @@ say_started(struct node *n, const struct lease *lease)
 {
 	struct message m = { .type = MSG_STARTED, .lease = *lease };
 
-	session_send_started(n->session, &m);
+	session_tell(n->session, &m);
 }
 
 static void
@@ -324,6 +334,7 @@ node_new(const struct node_setup *setup, struct err *e)
 	}
 	LIST_INIT(&n->jobs);
 	n->c = *setup;
+	n->c.driver->printed = on_printed;
 	n->incarnation = id_new();
 	n->registration = describe(n);
 	session.body = n->registration ? n->registration : "";

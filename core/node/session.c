@@ -316,7 +316,7 @@ session_id(const struct session *s)
 }
 
 int
-session_send_started(struct session *s, struct message *m)
+session_tell(struct session *s, struct message *m)
 {
 	return send_message(s, s->dispatch, m, NULL, 0, NULL, 0);
 }

@@ -47,9 +47,9 @@ const struct id *session_id(const struct session *s);
 /* A heartbeat at the end of this iteration: capacity has changed. */
 void session_heartbeat_soon(struct session *s);
 
-/* STARTED to the scheduler, RESULT (with response and logs) to the collector; the session is
+/* STARTED and PRINTED to the scheduler, RESULT (with response and logs) to the collector; the session is
  * put into m.  -1: not now. */
-int session_send_started(struct session *s, struct message *m);
+int session_tell(struct session *s, struct message *m);
 int session_send_result(struct session *s, struct message *m, const void *response,
 			size_t response_len, const void *logs, size_t logs_len);
 

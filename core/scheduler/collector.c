@@ -448,33 +448,79 @@ on_built(void *arg, const struct err *e)
 	free(end);
 }
 
+/* What a build printed, on its way into the store. */
+struct build_log {
+	struct scheduler *s;
+	char id[VERSION_ID_MAX], parent[ID_TEXT_MAX], project[EVENT_PROJECT_MAX];
+	char *json;
+	bool create;
+	unsigned tries;
+};
+enum { LOG_TRIES = 4 };
+
+static void write_build_log(struct build_log *l);
+
 static void
 on_log_written(void *arg, const struct store_answer *a, const struct err *e)
 {
-	(void)arg;
+	struct build_log *l = arg;
+
 	(void)a;
+	/* The first that it printed; or what was the first a moment ago has come in between. */
+	if (e && (e->cls == ERR_NOT_FOUND || e->cls == ERR_CONFLICT) && ++l->tries < LOG_TRIES) {
+		l->create = e->cls == ERR_NOT_FOUND;
+		write_build_log(l);
+		return;
+	}
 	if (e)
 		log_err("a build's output could not be stored", e);
+	free(l->json);
+	free(l);
 }
 
 static void
-store_build_log(struct scheduler *s, const struct message *m)
+write_build_log(struct build_log *l)
 {
-	char id[VERSION_ID_MAX], parent[ID_TEXT_MAX];
-	struct store_doc doc = { .kind = STORE_BUILD, .id = id, .parent = parent,
-				 .project = m->version.project_id };
-	struct json *j = json_object();
-	char *text;
+	const struct store_doc doc = { .kind = STORE_BUILD, .id = l->id, .parent = l->parent,
+				       .project = l->project, .json = l->json };
 
-	function_version_id(&m->version.function_id, m->version.version, id);
-	id_format(&m->version.function_id, parent);
-	json_put_str(j, "log", m->build_log ? m->build_log : "");
-	text = json_print(j);
+	(l->create ? store_doc_create : store_doc_update)(l->s->config.store, &doc, on_log_written, l);
+}
+
+static void
+store_build_log(struct scheduler *s, const struct function_version *v, const char *text)
+{
+	struct build_log *l = calloc(1, sizeof *l);
+	struct json *j = json_object();
+
+	json_put_str(j, "log", text ? text : "");
+	if (!l || !(l->json = json_print(j))) {
+		log_error("a build's output could not be stored: out of memory", NULL);
+		free(l);
+		json_free(j);
+		return;
+	}
 	json_free(j);
-	doc.json = text;
-	store_doc_delete(s->config.store, STORE_BUILD, id, on_log_written, s);
-	store_doc_create(s->config.store, &doc, on_log_written, s);
-	free(text);
+	l->s = s;
+	function_version_id(&v->function_id, v->version, l->id);
+	id_format(&v->function_id, l->parent);
+	memcpy(l->project, v->project_id, sizeof l->project);
+	write_build_log(l);
+}
+
+void
+collector_build_printed(struct scheduler *s, const struct sched_node *node, const struct message *m)
+{
+	const struct sched_job *job = sched_find(s->sched, &m->lease);
+	const struct work *w = job ? job->entry->attachment : NULL;
+	const struct function_version *v;
+
+	/* Held: its outcome is being written, with all that it printed. */
+	if (!w || job->node != node || job->held || job->entry->kind != JOB_BUILD)
+		return;
+	v = version_find(s, &w->event.function_id, w->event.function_version);
+	if (v)
+		store_build_log(s, v, m->build_log);
 }
 
 static void
@@ -512,7 +558,7 @@ build_result(struct scheduler *s, struct sched_job *job, struct message *m)
 	end->lease = job->lease;
 	end->session = m->session;
 	job->held = true;
-	store_build_log(s, m);
+	store_build_log(s, &v, m->build_log);
 	version_built(s, &v, on_built, end);
 	function_version_clear(&v);
 }

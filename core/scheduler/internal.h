@@ -118,6 +118,9 @@ void dispatch_job(struct scheduler *s, struct sched_job *job);
 
 /* collector.c */
 void collector_result(void *arg, const struct mq_frame *frames, size_t n);
+/* PRINTED: what a build has printed so far, for its owner. */
+void collector_build_printed(struct scheduler *s, const struct sched_node *node,
+			     const struct message *m);
 /* Ends an event that has no (more) node: reason and text become its outcome. */
 void collector_end(struct scheduler *s, struct sched_job *job, enum event_reason reason,
 		   const char *error_type, const char *text);

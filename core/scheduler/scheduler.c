@@ -385,6 +385,8 @@ on_dispatch(void *arg, const struct mq_frame *frames, size_t n)
 		on_heartbeat(s, node, &m);
 	else if (m.type == MSG_STARTED)
 		on_started(s, node, &m);
+	else if (m.type == MSG_PRINTED)
+		collector_build_printed(s, node, &m);
 	message_clear(&m);
 	scheduler_pump(s);
 }

@@ -79,6 +79,8 @@ sample(enum message_type type, enum job_kind kind)
 		m.build_log = strdup("collecting numpy\r\n\x1b[31mred");
 		m.build_layer_bytes = 123456;
 	}
+	if (type == MSG_PRINTED)
+		m.build_log = strdup("so far");
 	m.lease_count = 3;
 	m.leases = calloc(3, sizeof *m.leases);
 	m.lease_events = calloc(3, sizeof *m.lease_events);
@@ -102,6 +104,7 @@ static const struct {
 	{ MSG_CANCEL, JOB_EVENT, { "lease" } },
 	{ MSG_HEARTBEAT, JOB_EVENT, { "session", "incarnation" } },
 	{ MSG_STARTED, JOB_EVENT, { "lease" } },
+	{ MSG_PRINTED, JOB_EVENT, { "lease", "build_log" } },
 	{ MSG_RESULT, JOB_EVENT, { "lease", "event" } },
 	{ MSG_RESULT, JOB_BUILD, { "lease", "version" } },
 	{ MSG_ANSWER, JOB_EVENT, { "event" } },
