@@ -139,6 +139,7 @@ int
 step_user(struct child *c, unsigned index, struct err *e)
 {
 	uid_t uid = c->spec->uid;
+	gid_t gid = sandbox_gid(c->spec);
 
 	(void)index;
 	/* From init's session: a signal to process group 0 shall stay among the command's. */
@@ -146,7 +147,7 @@ step_user(struct child *c, unsigned index, struct err *e)
 		return err_sys(e, ERR_NODE, "start a session");
 	/* Groups were dropped with init's identity.  The raw calls: one thread. */
 	if (!c->rootless &&
-	    (syscall(SYS_setresgid, uid, uid, uid) || syscall(SYS_setresuid, uid, uid, uid)))
+	    (syscall(SYS_setresgid, gid, gid, gid) || syscall(SYS_setresuid, uid, uid, uid)))
 		return err_sys(e, ERR_NODE, "become uid %u", uid);
 	/* The securebits are locked: the change of uid dropped nothing. */
 	return caps_clear(e);

@@ -216,7 +216,7 @@ step_maps(struct child *c, unsigned index, struct err *e)
 	(void)index;
 	if (c->rootless) {
 		snprintf(uids, sizeof uids, "%u %u 1", c->spec->uid, geteuid());
-		snprintf(gids, sizeof gids, "%u %u 1", c->spec->uid, getegid());
+		snprintf(gids, sizeof gids, "%u %u 1", sandbox_gid(c->spec), getegid());
 		if (write_proc(c->pid, "setgroups", "deny", e))
 			return -1;
 	} else {

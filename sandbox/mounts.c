@@ -42,6 +42,7 @@
 #include "core/base/fdio.h"
 #include "sandbox/child.h"
 #include "sandbox/egress.h"
+#include "sandbox/idmap.h"
 #include "sandbox/tree.h"
 
 #define SAFE (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
@@ -67,6 +68,28 @@ clone_tree(const struct sandbox_tree *from, bool recursive, uint64_t attributes,
 	return fd_steal(&tree);
 }
 
+/* Layers whose files are to be seen as the sandbox's own ids: one map for all of them. */
+static int
+map_layers(struct child *c, struct err *e)
+{
+	const struct sandbox_spec *spec = c->spec;
+	CLEAN_FD int ids = -1;
+	uint32_t from = 0;
+
+	for (unsigned i = 0; i < spec->layer_count && !c->rootless; i++) {
+		if (!spec->layers[i].ids)
+			continue;
+		if (from && spec->layers[i].ids != from)
+			return err_set(e, ERR_INPUT, "layers of different id ranges");
+		from = spec->layers[i].ids;
+		if (ids < 0 && (ids = idmap_open(from, spec->uid_base, SANDBOX_IDS, e)) < 0)
+			return -1;
+		if (idmap_apply(c->layers[i], ids) && errno != EINVAL)
+			return err_sys(e, ERR_NODE, "map the ids of %s", spec->layers[i].path);
+	}
+	return 0;
+}
+
 int
 step_trees(struct child *c, unsigned index, struct err *e)
 {
@@ -78,6 +101,8 @@ step_trees(struct child *c, unsigned index, struct err *e)
 		if (c->layers[i] < 0)
 			return -1;
 	}
+	if (map_layers(c, e))
+		return -1;
 	if (spec->usr) {
 		struct sandbox_tree usr = { .at = AT_FDCWD, .path = spec->usr };
 
@@ -314,7 +339,7 @@ mount_overlay(struct child *c, const char *lower, struct err *e)
 static int
 build_root(struct child *c, struct err *e)
 {
-	char lower[8 * SANDBOX_LAYERS_MAX];
+	char lower[5 * SANDBOX_LAYERS_MAX]; /* ":l129" */
 
 	if (fchdir(c->scratch))
 		return err_sys(e, ERR_NODE, "enter the sandbox's tmpfs");

@@ -112,6 +112,9 @@ check(const struct sandbox_spec *spec, struct err *e)
 	if (spec->uid_base ? spec->uid >= SANDBOX_IDS - 1 : spec->uid >= UINT32_MAX - 1)
 		return err_set(e, ERR_INPUT, "uid %u is out of range (0 to %d)", spec->uid,
 			       SANDBOX_IDS - 2);
+	if (spec->uid_base && sandbox_gid(spec) >= SANDBOX_IDS - 1)
+		return err_set(e, ERR_INPUT, "gid %u is out of range (0 to %d)", sandbox_gid(spec),
+			       SANDBOX_IDS - 2);
 	if (strlen(spec->hostname) > 64)
 		return err_set(e, ERR_INPUT, "the host name is longer than 64 characters");
 	return 0;
@@ -308,7 +311,7 @@ print_detail(const struct plan *p, const struct plan_step *s, const struct sandb
 		fputs("mounts, device nodes, signals, abstract sockets; where the kernel has it", out);
 		break;
 	case STEP_WORKDIR: fputs(spec->workdir, out); break;
-	case STEP_USER: fprintf(out, "uid %u, gid %u", spec->uid, spec->uid); break;
+	case STEP_USER: fprintf(out, "uid %u, gid %u", spec->uid, sandbox_gid(spec)); break;
 	case STEP_EXEC: fputs(spec->argv[0], out); break;
 	default: break;
 	}

@@ -39,7 +39,7 @@ struct cgroup;
 struct filter;
 
 enum {
-	SANDBOX_LAYERS_MAX = 34, /* layers, a runtime, the host's skeleton */
+	SANDBOX_LAYERS_MAX = 130, /* an image's 127, a runtime, a function's */
 	SANDBOX_BINDS_MAX = 64,
 	SANDBOX_IDS = 65536,
 	SANDBOX_NOFILE_SOFT = 1024,
@@ -58,6 +58,10 @@ struct sandbox_tree {
 	int at;
 	const char *path;
 	bool strict;
+	/* Of a layer: its files belong to SANDBOX_IDS host ids from here on, and the sandbox sees
+	 * them as 0 and on.  0: as they are.  Only for root's sandboxes; where the layer's file
+	 * system cannot do it, they are nobody's and permissions for others apply. */
+	uint32_t ids;
 };
 
 struct sandbox_bind {
@@ -79,7 +83,8 @@ struct sandbox_spec {
 	const char *const *envp; /* complete */
 	const char *workdir;     /* absolute */
 	const char *hostname;
-	uid_t uid; /* and gid, inside */
+	uid_t uid; /* inside */
+	const gid_t *gid; /* inside; NULL: the same number as uid */
 	uint32_t uid_base; /* first host id of the range; 0: the caller's own uid only */
 	int stdio[3];      /* become 0, 1, 2; -1: /dev/null */
 	int channel;       /* becomes 3; -1: none */
@@ -101,6 +106,12 @@ struct sandbox_spec {
 	struct cgroup_limits limits;
 	uint64_t deadline_ns; /* clock_mono_ns; 0: none */
 };
+
+static inline gid_t
+sandbox_gid(const struct sandbox_spec *spec)
+{
+	return spec->gid ? *spec->gid : spec->uid;
+}
 
 enum sandbox_reason {
 	SANDBOX_EXITED,
