@@ -23,6 +23,6 @@ $(python3_stage)/.staged: $(python3_parts) runtimes/python3/runtime.json runtime
 
 # Reads what users upload and what builds send, locked in: core/build/unpack_main.c.
 
-$(B)/pratai-unpack: $(B)/core/build/unpack_main.o $(B)/rootfs/unpack.o $(B)/rootfs/unpack_names.o \
-		$(B)/rootfs/unpack_write.o $(B)/rootfs/zip.o $(B)/sandbox/seccomp.o $(base)
-	$(CC) $(LDFLAGS) -o $@ $^ -larchive -lsodium -lm
+$(B)/pratai-unpack: $(B)/core/build/unpack_main.o $(B)/core/build/unpack_lock.o \
+		$(call library,rootfs) $(B)/sandbox/seccomp.o $(base)
+	$(CC) $(LDFLAGS) -o $@ $^ -larchive -lsodium -lcjson -lm

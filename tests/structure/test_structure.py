@@ -25,7 +25,7 @@ ARROWS = {
     "core/agent": ["core/base", "core/model", "netio", "store"],
     "core/scheduler": ["core/base", "core/model", "netio", "store"],
     "core/api": ["core/base", "core/model", "netio", "store", "core/scheduler", "core/agent"],
-    "core/client": ["core/base", "core/model", "netio"],
+    "core/client": ["core/base", "core/model", "netio", "rootfs"],
     "core/run": ["core/base", "rootfs", "sandbox"],
     "core/node": ["core/base", "core/model", "netio", "rootfs", "sandbox", "core/build"],
     "core/build": ["core/base", "core/model", "netio", "rootfs", "sandbox", "core/node"],
@@ -39,7 +39,7 @@ LIBRARIES = {
     r"microhttpd\.h": ["netio/http_private.h"],
     r"sqlite3\.h": ["store/sqlite_impl.h"],
     r"seccomp\.h": ["sandbox/seccomp_names.c"],
-    r"archive(_entry)?\.h": ["rootfs/unpack.c", "core/client/zip.c"],
+    r"archive(_entry)?\.h": ["rootfs/unpack.c", "rootfs/tar_stream.c", "core/client/zip.c"],
     r"sys/capability\.h": [],
 }
 # The system's own; whatever is neither this nor a library above needs a line here.
