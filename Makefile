@@ -75,7 +75,7 @@ $(B)/pratai: $(B)/core/run/run_main.o $(call library,core/run) $(call library,sa
 	$(Q)$(CC) $(LDFLAGS) $(if $(SAN)$(COV),,-static-pie) -o $@ $^ -lm
 
 $(B)/pratai-client: $(B)/core/client/client_main.o $(call library,core/client) \
-		$(call library,netio) $(model)
+		$(call library,netio) $(call library,rootfs) $(model)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_client)
 

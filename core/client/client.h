@@ -92,6 +92,11 @@ int cmd_node_list(struct client *c);
 int cmd_token_create(struct client *c);
 int cmd_token_list(struct client *c);
 int cmd_token_delete(struct client *c);
+int cmd_image_import(struct client *c);
+int cmd_image_list(struct client *c);
+int cmd_image_delete(struct client *c);
+int cmd_image_gc(struct client *c);
+int cmd_image_verify(struct client *c);
 int cmd_help(struct client *c);
 int cmd_version(struct client *c);
 

@@ -81,6 +81,18 @@ static const struct opt token_create_options[] = {
 	{ 0 }
 };
 
+#define ROOT_OPTION \
+	{ .name = "root", .arg = "DIR", .help = "image store (PRATAI_ROOT; /var/lib/pratai)" }
+
+static const struct opt image_options[] = { ROOT_OPTION, { 0 } };
+
+static const struct opt image_import_options[] = {
+	{ .name = "name", .arg = "REF", .help = "what the image is called from now on" },
+	{ .name = "from", .arg = "NAME", .help = "which image of several there (default: as --name)" },
+	ROOT_OPTION,
+	{ 0 }
+};
+
 static const struct opt help_options[] = {
 	{ .name = "completion", .arg = "SHELL", .help = "print the completion for bash" },
 	{ 0 }
@@ -127,6 +139,19 @@ static const struct command commands[] = {
 	{ "cluster-status", "", 0, 0, BOTH, NULL, "the control plane, its nodes and events", NULL,
 	  cmd_cluster_status },
 	{ "node-list", "", 0, 0, BOTH, NULL, "the nodes", NULL, cmd_node_list },
+	{ "image-import", "PATH", 1, 1, COMMAND_OUTPUT, image_import_options,
+	  "take an image into this machine's store",
+	  "PATH is an OCI layout (a directory or a tar), what `docker save` wrote, or the tar of a\n"
+	  "root directory; - is standard input.\n",
+	  cmd_image_import },
+	{ "image-list", "", 0, 0, COMMAND_OUTPUT, image_options, "the images of this machine", NULL,
+	  cmd_image_list },
+	{ "image-delete", "REF...", 1, OPT_OPERANDS_MAX, 0, image_options, "forget images",
+	  "What they took on the disk is removed by image-gc.\n", cmd_image_delete },
+	{ "image-gc", "", 0, 0, COMMAND_OUTPUT, image_options, "remove what no image needs", NULL,
+	  cmd_image_gc },
+	{ "image-verify", "", 0, 0, COMMAND_OUTPUT, image_options,
+	  "read all images again and compare their digests", NULL, cmd_image_verify },
 	{ "token-create", "NAME", 1, 1, BOTH, token_create_options,
 	  "make a token; it is shown once", NULL, cmd_token_create },
 	{ "token-list", "", 0, 0, BOTH, NULL, "the tokens, without their secrets", NULL,

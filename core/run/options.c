@@ -17,6 +17,7 @@
 #include "core/base/str.h"
 #include "core/run/run.h"
 #include "rootfs/host.h"
+#include "rootfs/store.h"
 
 static const struct opt options[] = {
 	{ "rootfs", 0, "DIR", "directory that becomes the root, unchanged", 0, NULL },
@@ -177,6 +178,18 @@ read_binds(struct run *r, struct err *e)
 	return 0;
 }
 
+/* Unless a variable of that name is there; there is room. */
+static void
+add_default(struct run *r, size_t *count, const char *text)
+{
+	size_t name = strcspn(text, "=") + 1, k = 0;
+
+	while (k < *count && strncmp(r->env[k], text, name))
+		k++;
+	if (k == *count && text[name - 1] == '=' && name > 1)
+		r->env[(*count)++] = text;
+}
+
 static int
 read_environment(struct run *r, struct err *e)
 {
@@ -200,49 +213,27 @@ read_environment(struct run *r, struct err *e)
 				r->env[k] = r->env[--count];
 		r->env[count++] = text;
 	}
-	for (size_t i = 0; i < sizeof defaults / sizeof defaults[0]; i++) {
-		size_t name = strcspn(defaults[i], "=") + 1, k = 0;
-
-		while (k < count && strncmp(r->env[k], defaults[i], name))
-			k++;
-		if (k == count)
-			r->env[count++] = defaults[i];
-	}
+	for (size_t i = 0; i < r->image.env.count; i++)
+		add_default(r, &count, r->image.env.list[i]);
+	for (size_t i = 0; i < sizeof defaults / sizeof defaults[0]; i++)
+		add_default(r, &count, defaults[i]);
 	r->spec.envp = r->env;
 	return 0;
 }
 
 static int
-open_store(struct run *r, struct err *e)
+open_store(struct run *r, const char *root, struct err *e)
 {
-	const char *root = opt_get(&r->opts, "root"), *cache = getenv("XDG_CACHE_HOME");
-	const char *home = getenv("HOME");
-	char path[PATH_MAX];
-	int n;
-
-	if (!root)
-		root = getenv("PRATAI_ROOT");
-	if (root && *root)
-		n = snprintf(path, sizeof path, "%s", root);
-	else if (geteuid() == 0)
-		n = snprintf(path, sizeof path, "/var/lib/pratai");
-	else if (cache && cache[0] == '/')
-		n = snprintf(path, sizeof path, "%s/pratai", cache);
-	else if (home && home[0] == '/')
-		n = snprintf(path, sizeof path, "%s/.cache/pratai", home);
-	else
-		return err_set(e, ERR_INPUT, "no place for the host image: HOME is not set (see --root)");
-	if (n >= (int)sizeof path ||
-	    snprintf(r->host_root, sizeof r->host_root, "%.*s/" HOST_ROOT, n, path) >=
-		    (int)sizeof r->host_root)
+	if (snprintf(r->host_root, sizeof r->host_root, "%s/" HOST_ROOT, root) >=
+	    (int)sizeof r->host_root)
 		return err_set(e, ERR_INPUT, "the image store's path is too long");
-	r->store = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r->store = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (r->store < 0 && errno == ENOENT) {
-		if (dir_make(AT_FDCWD, path, 0755, e))
+		if (dir_make(AT_FDCWD, root, 0755, e))
 			return -1;
-		r->store = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		r->store = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	}
-	return r->store < 0 ? err_sys(e, ERR_INPUT, "image store %s", path) : 0;
+	return r->store < 0 ? err_sys(e, ERR_INPUT, "image store %s", root) : 0;
 }
 
 static int
@@ -250,6 +241,7 @@ read_image(struct run *r, struct err *e)
 {
 	const char *rootfs = opt_get(&r->opts, "rootfs"), *image = opt_get(&r->opts, "image");
 	struct sandbox_tree *layer = &r->spec.layers[0];
+	char root[PATH_MAX];
 
 	if (rootfs && opt_given(&r->opts, "image"))
 		return err_set(e, ERR_INPUT, "--rootfs and --image exclude each other");
@@ -268,9 +260,11 @@ read_image(struct run *r, struct err *e)
 		*layer = (struct sandbox_tree){ .at = AT_FDCWD, .path = rootfs };
 		return 0;
 	}
+	if (store_root(opt_get(&r->opts, "root"), root, e))
+		return -1;
 	if (strcmp(image, "host"))
-		return err_set(e, ERR_INPUT, "--image: no image '%.100s' (there is: host)", image);
-	if (open_store(r, e))
+		return run_open_image(r, root, image, e);
+	if (open_store(r, root, e))
 		return -1;
 	if (!opt_given(&r->opts, "print-plan") && host_prepare(r->store, e))
 		return -1;
@@ -328,7 +322,7 @@ run_read_options(struct run *r, struct err *e)
 	struct sandbox_spec *spec = &r->spec;
 
 	r->report = opt_get(&r->opts, "report");
-	if (r->opts.operand_count == 0)
+	if (r->opts.operand_count == 0 && !strcmp(opt_get(&r->opts, "image"), "host"))
 		return err_set(e, ERR_INPUT, "no command (pratai run [OPTIONS] -- CMD [ARG...])");
 	/* argv was moved together; its old end is beyond the last operand. */
 	r->opts.operands[r->opts.operand_count] = NULL;
@@ -341,13 +335,13 @@ run_read_options(struct run *r, struct err *e)
 			       "--hostname: '%.70s' is not a host name (letters, digits, '-' and '.')",
 			       spec->hostname);
 	if (read_sizes(r, e) || read_numbers(r, e) || read_network(r, e) || read_binds(r, e) ||
-	    read_environment(r, e) || read_filter(r, e))
+	    read_image(r, e) || read_environment(r, e) || read_filter(r, e))
 		return -1;
 	spec->uid_base = geteuid() ? 0 : RUN_UID_BASE;
 	if (read_stdio(spec, e))
 		return -1;
 	spec->channel = spec->netns = spec->netns_home = spec->uplink_netns = spec->devices = -1;
-	return read_image(r, e);
+	return 0;
 }
 
 int

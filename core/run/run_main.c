@@ -239,6 +239,7 @@ clean_up(struct run *r)
 	fd_close(&r->learn_fd);
 	watch_close(&r->watch);
 	filter_free(&r->filter);
+	run_close_image(r);
 	for (unsigned i = 0; i < r->owned_count; i++)
 		free(r->owned[i]);
 	opt_free(&r->opts);

@@ -32,6 +32,7 @@ def test_what_is_installed(tree):
                  "lib/pratai/pratai-client", "lib/pratai/pratai-control",
                  "lib/pratai/pratai-node", "lib/pratai/pratai-unpack",
                  "lib/pratai/pratai-seccomp", "share/man/man5/pratai-seccomp.5",
+                 "share/man/man5/pratai-image.5",
                  "lib/pratai/runtimes/python3/runtime.json", "share/man/man1/pratai.1",
                  "share/man/man1/pratai-run.1", "share/man/man5/pratai.conf.5", "share/man/man7/pratai-security.7",
                  "share/man/man8/pratai-control.8", "share/man/man8/pratai-node.8",
