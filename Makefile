@@ -97,7 +97,8 @@ packages += build-essential pkg-config python3 python3-pip \
 	libzmq3-dev libseccomp-dev libcap-dev libarchive-dev libcjson-dev \
 	libcurl4-openssl-dev libmicrohttpd-dev libsqlite3-dev libsodium-dev \
 	libcmocka-dev mandoc python3-pytest python3-requests busybox-static \
-	curl zip unzip strace procps iproute2 util-linux nftables slirp4netns
+	curl zip unzip strace procps iproute2 util-linux nftables slirp4netns \
+	zstd xz-utils umoci buildah skopeo mmdebstrap
 
 deps:
 	@sh packaging/deps.sh $(packages)

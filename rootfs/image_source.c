@@ -51,8 +51,10 @@ is_archive_name(const char *name)
 
 	name = without_dots(name);
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-		if (!strcmp(name, names[i]) || str_starts(name, "blobs/sha256"))
+		if (!strcmp(name, names[i]))
 			return true;
+	if (str_starts(name, "blobs/sha256"))
+		return true;
 	hex = strspn(name, "0123456789abcdef");
 	return hex == 64 && (name[64] == '/' || !strcmp(name + 64, ".json") || !strcmp(name + 64, ".tar"));
 }

@@ -10,8 +10,9 @@
 
 #include "core/base/err.h"
 #include "core/base/str.h"
+#include "rootfs/tar_names.h"
 
-enum { PACKED_BLOCK = 256 << 10, PLAIN_BLOCK = 256 << 10 };
+enum { PACKED_BLOCK = 256 << 10, PLAIN_BLOCK = 256 << 10, WINDOW = 16 * PLAIN_BLOCK };
 
 struct tar_stream {
 	int fd;
@@ -24,7 +25,9 @@ struct tar_stream {
 	bool too_packed;
 	bool ended;    /* the unpacked stream */
 	struct sha256 sha;
-	char in[PACKED_BLOCK], out[PLAIN_BLOCK];
+	struct tar_names names;
+	char in[PACKED_BLOCK];
+	char window[WINDOW]; /* the last of the unpacked stream: byte n at n % WINDOW */
 };
 
 static la_ssize_t
@@ -53,7 +56,10 @@ static la_ssize_t
 read_plain(struct archive *a, void *arg, const void **data)
 {
 	struct tar_stream *t = arg;
-	la_ssize_t n = t->ended ? 0 : archive_read_data(t->unpacker, t->out, sizeof t->out);
+	size_t at = t->plain % WINDOW, room = WINDOW - at;
+	char *out = t->window + at;
+	la_ssize_t n = t->ended ? 0 : archive_read_data(t->unpacker, out,
+							room < PLAIN_BLOCK ? room : PLAIN_BLOCK);
 
 	if (n < 0) {
 		archive_set_error(a, archive_errno(t->unpacker), "%.160s",
@@ -68,8 +74,8 @@ read_plain(struct archive *a, void *arg, const void **data)
 		archive_set_error(a, EFBIG, "unpacks to too much");
 		return -1;
 	}
-	sha256_update(&t->sha, t->out, (size_t)n);
-	*data = t->out;
+	sha256_update(&t->sha, out, (size_t)n);
+	*data = out;
 	return n;
 }
 
@@ -172,6 +178,27 @@ kind_of(struct archive_entry *a)
 	}
 }
 
+/* What libarchive has made of the names is replaced by what stands there. */
+static int
+take_raw_names(struct tar_stream *t, struct tar_entry *entry, struct err *e)
+{
+	const struct tar_window w = {
+		.data = t->window,
+		.size = WINDOW,
+		/* The next block overwrites what is older. */
+		.from = t->plain > WINDOW - PLAIN_BLOCK ? t->plain - (WINDOW - PLAIN_BLOCK) : 0,
+		.to = t->plain,
+	};
+
+	if (tar_names_read(&w, (uint64_t)archive_read_header_position(t->tar), &t->names))
+		return err_set(e, ERR_INPUT, "an entry of the archive has headers that cannot be read");
+	if (t->names.path[0])
+		entry->name = t->names.path;
+	if (t->names.target[0] && entry->target)
+		entry->target = t->names.target;
+	return 0;
+}
+
 int
 tar_next(struct tar_stream *t, struct tar_entry *entry, struct err *e)
 {
@@ -203,7 +230,7 @@ tar_next(struct tar_stream *t, struct tar_entry *entry, struct err *e)
 		return err_set(e, ERR_INPUT, "an entry of the archive has no name that can be read");
 	archive_entry_xattr_reset(a);
 	t->entry = a;
-	return 1;
+	return take_raw_names(t, entry, e) ? -1 : 1;
 }
 
 int

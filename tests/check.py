@@ -156,7 +156,7 @@ def main():
         c.unit(())
     elif any(s.startswith("unit/") for s in a.suites):
         c.unit(a.suites)
-    for suite in ("structure", "runtime", "cli", "sandbox", "escape"):
+    for suite in ("structure", "runtime", "cli", "sandbox", "escape", "image"):
         # Loaded libraries and start-up times are another matter in a sanitizer build; the
         # sandbox suite runs there, too.
         if wanted(suite) and (TOP / "tests" / suite).is_dir() and not (
