@@ -320,11 +320,43 @@ overlay_failed(const struct child *c, const char *what, struct err *e)
 							"below it)" : "");
 }
 
+static bool
+has_image(const struct child *c)
+{
+	for (unsigned i = 0; i < c->spec->layer_count; i++)
+		if (c->spec->layers[i].ids)
+			return true;
+	return false;
+}
+
+/*
+ * ROOT_PREMOUNT: an overlay that writes into a tmpfs without user.* attributes looks for opaque
+ * directories in trusted.*, which no layer has.  So an image's layers are put together first, by
+ * one that writes nothing and therefore may look in user.*.
+ */
+static int
+merge_layers(struct child *c, const char *lower, struct err *e)
+{
+	char options[1024];
+
+	snprintf(options, sizeof options, "lowerdir=%s,userxattr," OVERLAY_SAFE, lower);
+	if (mkdirat(c->scratch, "merged", 0755) ||
+	    mount("overlay", "merged", "overlay", MS_NOSUID | MS_NODEV | MS_RDONLY, options))
+		return overlay_failed(c, "the image's layers", e);
+	return 0;
+}
+
 static int
 mount_overlay(struct child *c, const char *lower, struct err *e)
 {
 	char options[1024];
 	bool writable = c->plan.root != ROOT_READONLY;
+
+	if (c->plan.root == ROOT_PREMOUNT && c->spec->layer_count > 1 && has_image(c)) {
+		if (merge_layers(c, lower, e))
+			return -1;
+		lower = "merged";
+	}
 
 	snprintf(options, sizeof options, "lowerdir=%s%s%s," OVERLAY_SAFE, lower,
 		 writable ? ",upperdir=upper,workdir=work" : "",
