@@ -120,6 +120,7 @@ class Check:
                         "-k", "not test_every_exit_code and not options1",
                         tests=[f"tests/sandbox/test_{n}.py" for n in names],
                         env={"PRATAI_DISABLE": features})
+        self.pytest("fallback-image", tests=["tests/image/test_run.py"], env={"PRATAI_DISABLE": "tmpfs.xattr"})
 
     def command(self, suite, *argv):
         start, log = time.time(), self.logs / (suite + ".log")

@@ -132,7 +132,7 @@ def test_the_plan_names_the_layers(images, base):
 
 def test_an_ordinary_user(images, base):
     """In a store of its own: all files are the user's, everything else is the same."""
-    archive = images.write(Layout(base, tar(entry("etc/new", "n", mode=0o600, uid=55), entry(".wh.bin2", ""),
+    archive = images.write(Layout(base, tar(entry("tmp"), entry("proc"), entry("dev"), entry("etc/new", "n", mode=0o600, uid=55), entry(".wh.bin2", ""),
                                             entry("k"), entry("k/.wh..wh.opq", ""), entry("su", "x", mode=0o4755)),
                                   config={"User": "33"}).tar())
     become_ordinary(images.run)
@@ -149,6 +149,8 @@ def test_an_ordinary_user(images, base):
     assert len(layers) == 2 and {f.lstat().st_uid for d in layers for f in [d, *d.rglob("*")]} == {1001}
     r = images.run.sh("id -u; cat /etc/new; echo; ls -A /k; stat -c %a /su; echo y >/etc/new && echo w",
                       "--root", root, "--image", "x")
-    assert r.out.split() == ["33", "n", "755", "w"], r.err
+    # Below Linux 6.6 the root of an ordinary user's sandbox is read-only.
+    written = [] if "tmpfs.xattr" in os.environ.get("PRATAI_DISABLE", "") else ["w"]
+    assert r.out.split() == ["33", "n", "755", *written], r.err
     p = subprocess.run([*command, "image-gc", "--root", str(root)], capture_output=True, check=False)
     assert p.returncode == 0
