@@ -24,8 +24,8 @@ struct layer_time {
 	struct timespec mtime;
 };
 
-static void *
-grow(void *array, size_t *room, size_t need, size_t size)
+void *
+layer_grow(void *array, size_t *room, size_t need, size_t size)
 {
 	size_t more = *room ? *room : 256;
 	void *bigger;
@@ -41,30 +41,45 @@ grow(void *array, size_t *room, size_t need, size_t size)
 }
 
 int
-layer_note_time(struct layer_writer *w, const char *path, const struct timespec *t, struct err *e)
+layer_note_path(struct layer_writer *w, const char *path, size_t *offset, struct err *e)
 {
 	size_t len = strlen(path) + 1;
+	char *p;
+
+	if (w->paths_len + len > LAYER_NAMES_BYTES_MAX)
+		return err_set(e, ERR_LIMIT, "the names of the layer's directories and whiteouts have more "
+			       "than %d MiB", LAYER_NAMES_BYTES_MAX >> 20);
+	p = layer_grow(w->paths, &w->paths_room, w->paths_len + len, 1);
+	if (!p)
+		return err_set(e, ERR_NODE, "no memory for the names of a layer");
+	w->paths = p;
+	memcpy(p + w->paths_len, path, len);
+	*offset = w->paths_len;
+	w->paths_len += len;
+	return 0;
+}
+
+int
+layer_note_time(struct layer_writer *w, const char *path, const struct timespec *t, struct err *e)
+{
+	struct layer_time time = { .mtime = *t };
 	void *p;
 
-	if (w->paths_len + len > LAYER_DIRS_BYTES_MAX)
-		return err_set(e, ERR_LIMIT, "the names of the layer's directories have more than %d MiB",
-			       LAYER_DIRS_BYTES_MAX >> 20);
-	p = grow(w->paths, &w->paths_room, w->paths_len + len, 1);
-	if (p)
-		w->paths = p;
-	if (p && (p = grow(w->times, &w->time_room, w->time_count + 1, sizeof *w->times)))
-		w->times = p;
+	if (layer_note_path(w, path, &time.path, e))
+		return -1;
+	p = layer_grow(w->times, &w->time_room, w->time_count + 1, sizeof *w->times);
 	if (!p)
 		return err_set(e, ERR_NODE, "no memory for the directories of a layer");
-	memcpy(w->paths + w->paths_len, path, len);
-	w->times[w->time_count++] = (struct layer_time){ .path = w->paths_len, .mtime = *t };
-	w->paths_len += len;
+	w->times = p;
+	w->times[w->time_count++] = time;
 	return 0;
 }
 
 int
 layer_write_finish(struct layer_writer *w, struct err *e)
 {
+	if (layer_apply_marks(w, e))
+		return -1;
 	/* In the order of the entries: of two for one directory the last one counts. */
 	for (size_t i = 0; i < w->time_count; i++) {
 		const char *path = w->paths + w->times[i].path;
@@ -150,12 +165,12 @@ imply(struct layer_writer *w, int fd, const char *path, struct err *e)
 	}
 	if ((w->owners && fchown(fd, st.st_uid, st.st_gid)) || fchmod(fd, st.st_mode & 07777))
 		return layer_cannot(path, e);
-	return layer_note_time(w, path, &st.st_mtim, e);
+	return layer_copy_attributes(found, fd, path, e) ? -1 : layer_note_time(w, path, &st.st_mtim, e);
 }
 
-/* One part of a parent.  -1 with *e; the descriptor of the directory. */
-static int
-step_down(struct layer_writer *w, int dir, const char *part, const char *path, struct err *e)
+/* -1 with *e; the descriptor of the directory. */
+int
+layer_imply_dir(struct layer_writer *w, int dir, const char *part, const char *path, struct err *e)
 {
 	CLEAN_FD int fd = openat(dir, part, OPEN_DIR);
 	struct stat st;
@@ -168,10 +183,10 @@ step_down(struct layer_writer *w, int dir, const char *part, const char *path, s
 		return layer_cannot(path, e);
 	if (!missing && S_ISLNK(st.st_mode))
 		return layer_refuse(path, "is a symbolic link, and something is to be below it", e);
-	if (!missing && !layer_is_whiteout(&st))
+	if (!missing)
 		return layer_refuse(path, "is no directory, and something is to be below it", e);
 	fd = layer_make_dir(w, dir, part, path, e);
-	if (fd < 0 || (missing && imply(w, fd, path, e)))
+	if (fd < 0 || imply(w, fd, path, e))
 		return -1;
 	return fd_steal(&fd);
 }
@@ -189,7 +204,7 @@ make_parent(struct layer_writer *w, struct err *e)
 		int next;
 
 		*end = '\0';
-		next = step_down(w, dir, p, path, e);
+		next = layer_imply_dir(w, dir, p, path, e);
 		*end = saved;
 		if (next < 0)
 			return -1;

@@ -56,8 +56,9 @@ ask(int root, const char *path, int *fd, struct stat *st)
 		if (layer_is_whiteout(st))
 			return HIDDEN;
 		if (!p[len]) {
-			*fd = openat(dir, part, (S_ISREG(st->st_mode) ? O_RDONLY : O_PATH) |
-							O_NOFOLLOW | O_CLOEXEC);
+			bool read = S_ISREG(st->st_mode) || S_ISDIR(st->st_mode);
+
+			*fd = openat(dir, part, (read ? O_RDONLY : O_PATH) | O_NOFOLLOW | O_CLOEXEC);
 			return *fd < 0 ? FAILED : FOUND;
 		}
 		if (!S_ISDIR(st->st_mode)) {

@@ -22,8 +22,8 @@ struct layer_stack {
 };
 
 /*
- * path: relative, clean ("a/b").  A descriptor of what is there (of a file, to read it; else
- * O_PATH), with *st; or -1:
+ * path: relative, clean ("a/b").  A descriptor of what is there (of a file or a directory, to
+ * read it; else O_PATH), with *st; or -1:
  * ENOENT, ELOOP (a link is on the way), ENOTDIR (a file is), or another error of openat.
  */
 int layer_lookup(const struct layer_stack *s, const char *path, struct stat *st);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -50,8 +51,10 @@ layer_write_end(struct layer_writer *w)
 {
 	fd_close(&w->dir);
 	free(w->times);
+	free(w->marks);
 	free(w->paths);
 	w->times = NULL;
+	w->marks = NULL;
 	w->paths = NULL;
 }
 
@@ -123,6 +126,24 @@ static bool
 is_kept(const char *name)
 {
 	return starts(name, "user.") && !starts(name, "user.overlay.");
+}
+
+int
+layer_copy_attributes(int from, int to, const char *path, struct err *e)
+{
+	char list[64 << 10], value[LAYER_ATTRIBUTE_BYTES_MAX];
+	ssize_t n = flistxattr(from, list, sizeof list);
+
+	for (ssize_t at = 0; at < n; at += (ssize_t)strlen(list + at) + 1) {
+		ssize_t len;
+
+		if (!is_kept(list + at))
+			continue;
+		len = fgetxattr(from, list + at, value, sizeof value);
+		if (len < 0 || fsetxattr(to, list + at, value, (size_t)len, 0))
+			return layer_cannot(path, e);
+	}
+	return 0;
 }
 
 static int
@@ -262,24 +283,6 @@ write_link(struct layer_writer *w, struct tar_stream *t, int dir, const char *la
 /* ---- Hard links ---- */
 
 static int
-copy_attributes(int from, int to, const char *path, struct err *e)
-{
-	char list[64 << 10], value[LAYER_ATTRIBUTE_BYTES_MAX];
-	ssize_t n = flistxattr(from, list, sizeof list);
-
-	for (ssize_t at = 0; at < n; at += (ssize_t)strlen(list + at) + 1) {
-		ssize_t len;
-
-		if (!is_kept(list + at))
-			continue;
-		len = fgetxattr(from, list + at, value, sizeof value);
-		if (len < 0 || fsetxattr(to, list + at, value, (size_t)len, 0))
-			return layer_cannot(path, e);
-	}
-	return 0;
-}
-
-static int
 copy_content(int from, int to, const char *path, struct err *e)
 {
 	char block[64 << 10];
@@ -321,7 +324,7 @@ copy_up(struct layer_writer *w, int from, const struct stat *st, const char *pat
 	fd = openat(dir, last, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return layer_cannot(path, e);
-	if (copy_content(from, fd, path, e) || copy_attributes(from, fd, path, e))
+	if (copy_content(from, fd, path, e) || layer_copy_attributes(from, fd, path, e))
 		return -1;
 	if ((w->owners && fchown(fd, st->st_uid, st->st_gid)) || fchmod(fd, st->st_mode & 01777) ||
 	    futimens(fd, times))
@@ -346,7 +349,7 @@ find_target(struct layer_writer *w, const char *path, const char *target, struct
 				       ? layer_refuse(path, "is a hard link to a name that is not there", e)
 				       : layer_cannot(path, e);
 		if (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode))
-			return copy_up(w, fd, &st, target, e);
+			return copy_up(w, fd, &st, target, e) ? -1 : layer_note_mark(w, LAYER_COPIED, target, e);
 	}
 	if (S_ISDIR(st.st_mode))
 		return layer_refuse(path, "is a hard link to a directory", e);
@@ -387,36 +390,30 @@ write_hardlink(struct layer_writer *w, const char *path, const struct tar_entry 
 
 /* ---- Deletions ---- */
 
-static int
-write_opaque(struct layer_writer *w, const char *path, struct err *e)
-{
-	const char *last;
-	int dir = layer_parent(w, path, &last, e);
-
-	return dir < 0 || layer_set_opaque(dir, path, e) ? -1 : 0;
-}
-
+/* path ends in a whiteout's name. */
 static int
 write_whiteout(struct layer_writer *w, const char *path, struct err *e)
 {
-	const char *last, *name;
-	int dir = layer_parent(w, path, &last, e);
-	CLEAN_FD int fd = -1;
-	struct stat st;
+	const char *slash = strrchr(path, '/');
+	size_t dir = slash ? (size_t)(slash - path) + 1 : 0;
+	const char *name = path + dir + strlen(WHITEOUT);
+	char target[LAYER_PATH_MAX + 1];
 
-	if (dir < 0)
-		return -1;
-	name = last + strlen(WHITEOUT);
 	if (!*name || !strcmp(name, ".") || !strcmp(name, "..") || starts(name, WHITEOUT))
 		return layer_refuse(path, "deletes no name", e);
-	/* It is of the lower layers; what this layer has at the name stays, before or after. */
-	if (!fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW)) {
-		if (!S_ISDIR(st.st_mode))
-			return 0;
-		fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		return fd < 0 ? layer_cannot(path, e) : layer_set_opaque(fd, path, e);
-	}
-	return errno != ENOENT || mknodat(dir, name, S_IFCHR, 0) ? layer_cannot(path, e) : 0;
+	memcpy(target, path, dir);
+	memcpy(target + dir, name, strlen(name) + 1);
+	return layer_note_mark(w, LAYER_WHITEOUT, target, e);
+}
+
+static int
+write_opaque(struct layer_writer *w, const char *path, struct err *e)
+{
+	const char *slash = strrchr(path, '/');
+	char dir[LAYER_PATH_MAX + 1];
+
+	snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) : 0, path);
+	return layer_note_mark(w, LAYER_IS_OPAQUE, dir, e);
 }
 
 /* ---- An entry ---- */

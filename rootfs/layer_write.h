@@ -23,6 +23,9 @@
  *   devices, sockets   left out (counted): no sandbox opens one, and 0, 0 would be a forged
  *                      whiteout
  *
+ * Deletions are applied when all else is there, so that their order means nothing
+ * (layer_marks.c).
+ *
  * A directory that has no entry of its own looks as it does in the lower layers; the tree
  * then depends on them, as it does by a link into them.
  *
@@ -44,7 +47,7 @@ enum {
 	LAYER_ENTRIES_MAX = 2000000,
 	LAYER_DEPTH_MAX = 256,
 	LAYER_PATH_MAX = 4095,
-	LAYER_DIRS_BYTES_MAX = 128 << 20, /* the names of directories whose times are due */
+	LAYER_NAMES_BYTES_MAX = 128 << 20, /* of directories and deletions, kept until the end */
 	LAYER_ATTRIBUTES_MAX = 256,       /* of an entry */
 	LAYER_ATTRIBUTE_BYTES_MAX = 64 << 10,
 };
@@ -65,7 +68,9 @@ struct layer_writer {
 	char parent[LAYER_PATH_MAX + 1]; /* its path */
 	struct layer_time *times; /* of directories, due at the end */
 	size_t time_count, time_room;
-	char *paths; /* theirs, each with its NUL */
+	struct layer_mark *marks; /* whiteouts, also due at the end */
+	size_t mark_count, mark_room;
+	char *paths; /* of both, each with its NUL */
 	size_t paths_len, paths_room;
 };
 

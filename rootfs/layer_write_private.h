@@ -1,6 +1,6 @@
 /*
- * What the two files of the layer writer share: layer_write.c has the entries, layer_dirs.c
- * the directories that they are in.
+ * What the files of the layer writer share: layer_write.c has the entries, layer_dirs.c the
+ * directories that they are in, layer_marks.c the deletions.
  */
 #ifndef PRATAI_LAYER_WRITE_PRIVATE_H
 #define PRATAI_LAYER_WRITE_PRIVATE_H
@@ -28,7 +28,25 @@ int layer_make_dir(struct layer_writer *w, int dir, const char *last, const char
 int layer_clear(int dir, const char *last, const char *path, struct err *e);
 int layer_set_opaque(int fd, const char *path, struct err *e);
 
+/* The same, and when it is new it looks as it does in the lower layers. */
+int layer_imply_dir(struct layer_writer *w, int dir, const char *last, const char *path,
+		    struct err *e);
+
 /* The mtime of the directory at path, to be set at the end. */
 int layer_note_time(struct layer_writer *w, const char *path, const struct timespec *t, struct err *e);
+
+/* Of one path in this order. */
+enum layer_mark_kind { LAYER_COPIED, LAYER_IS_OPAQUE, LAYER_WHITEOUT };
+/* That path is to be deleted of lower layers, or (a directory) hide theirs; or was copied up. */
+int layer_note_mark(struct layer_writer *w, enum layer_mark_kind kind, const char *path, struct err *e);
+int layer_apply_marks(struct layer_writer *w, struct err *e);
+
+/* The attributes that are kept. */
+int layer_copy_attributes(int from, int to, const char *path, struct err *e);
+
+/* A copy of path in the pool, at *offset. */
+int layer_note_path(struct layer_writer *w, const char *path, size_t *offset, struct err *e);
+/* A larger array, or NULL; *room counts items. */
+void *layer_grow(void *array, size_t *room, size_t need, size_t size);
 
 #endif

@@ -162,7 +162,7 @@ def main():
         # sandbox suite runs there, too.
         if wanted(suite) and (TOP / "tests" / suite).is_dir() and not (
                 sanitized and suite in ("structure", "cli")):
-            c.pytest(suite)
+            c.pytest(suite, *(["-m", "not slow"] if a.quick and suite == "image" else []))
     if wanted("fallbacks") and not a.quick:
         c.fallbacks()
     if wanted("manuals") and not sanitized:

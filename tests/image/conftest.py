@@ -9,7 +9,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 pytest.register_assert_rewrite("sandboxes", "images")
 from sandboxes import *  # noqa: E402,F403
+import sandboxes  # noqa: E402
 from images import Images  # noqa: E402
+
+
+def pytest_configure(config):
+    sandboxes.pytest_configure(config)
+    config.addinivalue_line("markers", "slow: not in check-quick")
 
 
 @pytest.fixture

@@ -153,6 +153,19 @@ def test_L12_whiteouts_of_every_type(images, mark):
 
 
 @pytest.mark.parametrize("order", [1, -1])
+def test_L13_deletions_below_what_is_no_directory_any_more(images, order):
+    """As umoci writes them when a directory becomes a link, or goes."""
+    base = tar(*(entry(n) for n in ("log", "log/a", "gone", "gone/a", "file")), entry("file/x", "x"))
+    marks = [link("log", "/tmp"), entry("log/.wh.a", ""), entry("log/a/.wh.b", ""), entry("log/.wh..wh.opq", ""),
+             entry(".wh.gone", ""), entry("gone/.wh.a", ""), entry("gone/a/.wh..wh.opq", ""),
+             entry("file", "now"), entry("file/.wh.x", "")]
+    images.take(Layout(base, tar(*marks[::order])))
+    found = tree(images.layers()[1])
+    assert set(found) == {".", "log", "gone", "file"}
+    assert found["log"]["target"] == "/tmp" and stat.S_ISCHR(found["gone"]["kind"])
+
+
+@pytest.mark.parametrize("order", [1, -1])
 def test_L13_opaque_and_whiteouts_in_any_order(images, order):
     marks = [entry("d/.wh..wh.opq", ""), entry("d/new", "n"), entry("d/sub/.wh.x", ""), entry("d/sub/y", "y"),
              entry(".wh.gone", ""), entry(".wh.again", ""), entry("again/new", "n")]
@@ -337,11 +350,12 @@ def test_entries_that_replace_each_other(images):
 
 
 def test_a_directory_that_is_only_implied(images):
-    base = tar(entry("d", mode=0o700, uid=5, gid=6, mtime=77), entry("d/e", mode=0o711, mtime=78))
+    base = tar(entry("d", mode=0o700, uid=5, gid=6, mtime=77, pax={"SCHILY.xattr.user.k": "v"}), entry("d/e", mode=0o711, mtime=78))
     images.take(Layout(base, tar(entry("d/e/f", "x"), entry("new/f", "x"))))
     lower, upper = images.layers()
     found = tree(upper)
     assert (found["d"]["mode"], found["d"]["uid"], found["d"]["gid"]) == (0o700, 5, 6)
+    assert found["d"]["xattr"] == {"user.k": b"v"} and found["new"]["xattr"] == {}
     assert found["d"]["mtime"] == 77 * 10**9 and found["d/e"]["mode"] == 0o711
     assert (found["new"]["mode"], found["new"]["uid"]) == (0o755, 0)
     blob, diff, key = images.record()["layer"][1].split()[:3]
@@ -357,8 +371,11 @@ def test_a_hard_link_into_a_lower_layer(images):
     assert found["a"]["inode"] == found["b"]["inode"] and found["b"]["links"] == 2
     assert (found["b"]["mode"], found["b"]["uid"], found["b"]["mtime"]) == (0o640, 9, 3 * 10**9)
     assert found["b"]["xattr"] == {"user.k": b"v"} and found["m"]["target"] == "a"
-    # What is deleted is not there, in the layer itself and between.
-    images.refuse(Layout(base, tar(entry(".wh.gone", ""), hard("h", "gone"))), "not there")
+    # What is deleted between is not there; what the layer itself deletes goes after the link.
+    for order in 1, -1:
+        images.take(Layout(base, tar(*[entry(".wh.gone", ""), hard("h", "gone")][::order])))
+        top = images.layers()[1]
+        assert stat.S_ISCHR((top / "gone").lstat().st_mode) and (top / "h").read_text() == "x"
     images.refuse(Layout(base, tar(entry(".wh.gone", "")), tar(hard("h", "gone"))), "not there")
     # A lower link is not followed.
     images.refuse(Layout(tar(link("e", "/etc")), tar(hard("h", "e/passwd"))), "not there")
