@@ -21,10 +21,11 @@ int
 store_temp(struct image_store *s, char name[STORE_TEMP_MAX], struct err *e)
 {
 	struct id id = id_new();
+	char text[ID_TEXT_MAX];
 	int fd;
 
-	memcpy(name, "tmp.", 4);
-	id_format(&id, name + 4);
+	id_format(&id, text);
+	snprintf(name, STORE_TEMP_MAX, "tmp.%s", text);
 	if (mkdirat(s->dir, name, 0700))
 		return err_sys(e, ERR_NODE, "make a directory in %.200s", s->path);
 	fd = openat(s->dir, name, STORE_OPEN_DIR);
