@@ -1,318 +1,29 @@
 #include "rootfs/image_import.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <poll.h>
-#include <sched.h>
-#include <signal.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/base/buf.h"
 #include "core/base/err.h"
 #include "core/base/fdio.h"
-#include "core/base/str.h"
-
-enum { KEPT = 6, OUTPUT_LINE_MAX = 256 };
-
-struct worker {
-	pid_t pid;
-	int out;    /* what it prints */
-	int broker; /* what it asks for; -1: nothing */
-	int go;
-	struct buf line, text; /* of progress, and the rest */
-	bool text_began;
-};
-
-/* ---- In the child, before exec: async-signal-safe calls only ---- */
-
-struct start {
-	int program, temp, store, out, broker, go;
-	pid_t parent;
-	bool owners; /* its namespace is root's */
-};
-
-static _Noreturn void
-become(const struct image_import *m, const struct start *c)
-{
-	const int from[KEPT] = { m->source, c->out, STDERR_FILENO, c->temp, c->store, c->broker };
-	char *const argv[] = { (char *)(uintptr_t)"pratai-unpack", (char *)(uintptr_t)"image",
-			       (char *)(uintptr_t)(m->select ? m->select : m->name),
-			       (char *)(uintptr_t)(c->owners ? "owners" : "plain"), NULL };
-	char *const envp[] = { NULL };
-	int moved[KEPT], program;
-	sigset_t none;
-	char byte;
-
-	/* Above those that they become. */
-	for (int i = 0; i < KEPT; i++)
-		moved[i] = from[i] < 0 ? -1 : fcntl(from[i], F_DUPFD_CLOEXEC, KEPT + 2);
-	program = fcntl(c->program, F_DUPFD_CLOEXEC, KEPT + 2);
-	/* The ids are mapped when the byte comes; its end means that the parent has died. */
-	if (read(c->go, &byte, 1) != 1 || (c->owners && setgroups(0, NULL)) || setresgid(0, 0, 0) ||
-	    setresuid(0, 0, 0))
-		_exit(2);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != c->parent)
-		_exit(2);
-	for (int i = 0; i < KEPT; i++) {
-		close(i);
-		if (moved[i] >= 0 && dup2(moved[i], i) < 0)
-			_exit(2);
-	}
-	for (int signo = 1; signo < NSIG; signo++)
-		signal(signo, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	/* By descriptor: the program may be below a directory that only its owner may search. */
-	syscall(SYS_execveat, program, "", argv, envp, AT_EMPTY_PATH);
-	_exit(2);
-}
-
-/* ---- Starting ---- */
-
-static int
-write_proc(pid_t pid, const char *file, const char *text)
-{
-	char path[64];
-	CLEAN_FD int fd = -1;
-
-	snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, file);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	return fd < 0 || write(fd, text, strlen(text)) < 0 ? -1 : 0;
-}
-
-static int
-write_maps(pid_t pid, struct err *e)
-{
-	char uids[64], gids[64];
-
-	if (geteuid() == 0) {
-		snprintf(uids, sizeof uids, "0 %u %u", IMAGE_ID_BASE, IMAGE_IDS);
-		memcpy(gids, uids, sizeof gids);
-	} else {
-		snprintf(uids, sizeof uids, "0 %u 1", (unsigned)geteuid());
-		snprintf(gids, sizeof gids, "0 %u 1", (unsigned)getegid());
-		if (write_proc(pid, "setgroups", "deny"))
-			return err_sys(e, ERR_NODE, "forbid changes of groups in a user namespace");
-	}
-	if (write_proc(pid, "uid_map", uids) || write_proc(pid, "gid_map", gids))
-		return err_sys(e, ERR_NODE, "map user ids %s", uids);
-	return 0;
-}
-
-static int
-make_pipes(struct worker *w, int out[2], int broker[2], int go[2], bool directory, struct err *e)
-{
-	out[0] = out[1] = broker[0] = broker[1] = go[0] = go[1] = -1;
-	if (pipe2(out, O_CLOEXEC) || pipe2(go, O_CLOEXEC) ||
-	    (directory && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, broker)))
-		err_sys(e, ERR_NODE, "make a pipe");
-	w->out = out[0];
-	w->go = go[1];
-	w->broker = broker[0];
-	return go[1] < 0 || (directory && broker[0] < 0) ? -1 : 0;
-}
-
-static int
-start(struct worker *w, const struct image_import *m, int temp, int store, bool directory,
-      struct err *e)
-{
-	CLEAN_FD int program = open(m->program, O_RDONLY | O_CLOEXEC);
-	struct start c = { .program = program, .temp = temp, .store = store, .parent = getpid(),
-			   .owners = geteuid() == 0 };
-	int out[2], broker[2], go[2], rc = -1;
-	long pid = -1;
-
-	if (program < 0)
-		return err_sys(e, ERR_NODE, "open %s", m->program);
-	if (!make_pipes(w, out, broker, go, directory, e)) {
-		pid = syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, 0);
-		if (pid == 0) {
-			close(go[1]);
-			c.out = out[1];
-			c.broker = broker[1];
-			c.go = go[0];
-			become(m, &c);
-		}
-		if (pid < 0)
-			err_sys(e, ERR_NODE, "make a user namespace for the unpacker%s",
-				errno == EPERM || errno == ENOSPC ? " (see pratai-run(1), \"As an ordinary user\")"
-								  : "");
-	}
-	w->pid = (pid_t)pid;
-	fd_close(&out[1]);
-	fd_close(&broker[1]);
-	fd_close(&go[0]);
-	if (pid > 0 && !write_maps(w->pid, e))
-		rc = fd_write_all(w->go, "", 1) ? err_sys(e, ERR_NODE, "start the unpacker") : 0;
-	fd_close(&w->go);
-	return rc;
-}
-
-/* ---- Watching ---- */
-
-static void
-take_progress(struct worker *w, const struct image_import *m)
-{
-	char *what = w->line.data + 1, *done = strchr(what, '\t'), *total;
-	int64_t a, b;
-
-	total = done ? strchr(done + 1, '\t') : NULL;
-	if (!total || !m->progress)
-		return;
-	*done++ = *total++ = '\0';
-	for (char *p = what; *p; p++) /* it goes to a terminal */
-		if ((unsigned char)*p < 0x20 || (unsigned char)*p > 0x7e)
-			return;
-	if (!str_int(done, 0, INT64_MAX, &a) && !str_int(total, 0, INT64_MAX, &b))
-		m->progress(m->arg, what, (uint64_t)a, (uint64_t)b);
-}
-
-/* Lines that begin with '+' first, then the text. */
-static int
-take_output(struct worker *w, const struct image_import *m, const char *data, size_t len,
-	    struct err *e)
-{
-	for (size_t i = 0; i < len; i++) {
-		if (w->text_began || (!w->line.len && data[i] != '+')) {
-			w->text_began = true;
-			if (buf_put(&w->text, data + i, len - i))
-				return err_set(e, ERR_NODE, "the unpacker says too much");
-			return 0;
-		}
-		if (data[i] == '\n') {
-			take_progress(w, m);
-			buf_consume(&w->line, w->line.len);
-		} else if (buf_put(&w->line, data + i, 1)) {
-			return err_set(e, ERR_NODE, "the unpacker says too much");
-		}
-	}
-	return 0;
-}
-
-static bool
-may_be_asked(const char *name)
-{
-	return !strcmp(name, "index.json") ||
-	       (str_starts(name, "blobs/sha256/") && image_is_digest(name + 13));
-}
-
-/* False: it is gone, or asks for what it may not. */
-static bool
-answer(int socket, int directory)
-{
-	char name[128];
-	ssize_t n = recv(socket, name, sizeof name - 1, MSG_DONTWAIT);
-	CLEAN_FD int fd = -1;
-	struct stat st;
-
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return true;
-	if (n <= 0)
-		return false;
-	name[n] = '\0';
-	if (!may_be_asked(name))
-		return false;
-	fd = open_beneath(directory, name, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, 0);
-	if (fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode))
-		return !fd_send(socket, fd);
-	return send(socket, "", 1, MSG_NOSIGNAL) == 1;
-}
-
-static int
-watch(struct worker *w, const struct image_import *m, struct err *e)
-{
-	static char block[16 << 10];
-
-	for (;;) {
-		struct pollfd p[2] = { { .fd = w->out, .events = POLLIN },
-				       { .fd = w->broker, .events = POLLIN } };
-		ssize_t n;
-
-		if (poll(p, 2, -1) < 0 && errno != EINTR)
-			return err_sys(e, ERR_NODE, "wait for the unpacker");
-		if (p[1].revents && !answer(w->broker, m->source))
-			fd_close(&w->broker);
-		if (!p[0].revents)
-			continue;
-		n = read(w->out, block, sizeof block);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return 0;
-		if (take_output(w, m, block, (size_t)n, e))
-			return -1;
-	}
-}
-
-/* Its exit status, or 128 and a signal. */
-static int
-reap(struct worker *w, bool kill_it)
-{
-	int status = 0;
-
-	if (kill_it)
-		kill(w->pid, SIGKILL); /* our child, not yet waited for */
-	while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR)
-		;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-static int
-judge(struct worker *w, int status, struct image *i, struct err *e)
-{
-	size_t len = w->text.len ? strcspn(w->text.data, "\n") : 0;
-
-	if (status == 0)
-		return image_parse(i, w->text.data ? w->text.data : "", w->text.len, e);
-	if (status == 1 && len)
-		return err_set(e, ERR_INPUT, "%.*s", (int)(len < 440 ? len : 440), w->text.data);
-	if (status == 2 && len)
-		return err_set(e, ERR_NODE, "%.*s", (int)(len < 440 ? len : 440), w->text.data);
-	if (status == 128 + SIGXCPU)
-		return err_set(e, ERR_LIMIT, "it takes too much processor time to unpack");
-	return err_set(e, ERR_NODE, "the unpacker ended with status %d", status);
-}
-
-static int
-run_worker(struct image_store *s, const struct image_import *m, int temp, struct image *i,
-	   struct err *e)
-{
-	struct worker w = { .out = -1, .broker = -1, .go = -1, .line = { .max = OUTPUT_LINE_MAX },
-			    .text = { .max = IMAGE_RECORD_MAX + 65536 } };
-	struct stat st;
-	int rc = -1, status;
-
-	if (fstat(m->source, &st))
-		return err_sys(e, ERR_NODE, "look at the image");
-	if (!start(&w, m, temp, s->dir, S_ISDIR(st.st_mode), e))
-		rc = watch(&w, m, e);
-	if (w.pid > 0) {
-		status = reap(&w, rc != 0);
-		if (rc == 0)
-			rc = judge(&w, status, i, e);
-	}
-	fd_close(&w.out);
-	fd_close(&w.broker);
-	buf_free(&w.line);
-	buf_free(&w.text);
-	return rc;
-}
-
-/* ---- The whole ---- */
+#include "rootfs/image_worker.h"
 
 int
 image_import(struct image_store *s, const struct image_import *m, struct image *i, struct err *e)
 {
+	const struct image_worker worker = {
+		.program = m->program,
+		.verb = "image",
+		.word = m->select ? m->select : m->name,
+		.source = m->source,
+		.progress = m->progress,
+		.arg = m->arg,
+	};
+	struct buf text = { .max = IMAGE_RECORD_MAX + 65536 };
 	char name[STORE_TEMP_MAX];
 	CLEAN_FD int temp = -1;
 	int rc;
@@ -320,16 +31,100 @@ image_import(struct image_store *s, const struct image_import *m, struct image *
 	memset(i, 0, sizeof *i);
 	if (image_check_name(m->name, e))
 		return -1;
-	temp = store_temp(s, name, e);
-	if (temp < 0)
-		return -1;
-	/* The worker makes its things in it, as somebody else. */
-	if (geteuid() == 0 && fchown(temp, IMAGE_ID_BASE, IMAGE_ID_BASE))
-		rc = err_sys(e, ERR_NODE, "give a directory to the unpacker");
-	else
-		rc = run_worker(s, m, temp, i, e);
+	rc = image_worker_run(&worker, s, &temp, name, &text, e);
+	if (rc == 0)
+		rc = image_parse(i, text.data ? text.data : "", text.len, e);
 	if (rc == 0)
 		rc = store_commit(s, temp, m->name, i, e);
-	store_discard(s, name);
+	if (name[0])
+		store_discard(s, name);
+	buf_free(&text);
+	return rc;
+}
+
+/* ---- Verifying ---- */
+
+/* "BLOB DIFF KEY" and the keys below it, the topmost first: a line of what the worker reads. */
+static int
+put_layer(struct buf *out, const struct image *i, unsigned k)
+{
+	const struct image_layer *l = &i->layers[k];
+
+	buf_printf(out, "%s %s %s", l->blob, l->diff, l->key);
+	while (k--)
+		buf_printf(out, " %s", i->layers[k].key);
+	return buf_puts(out, "\n");
+}
+
+/* Whether a line for the key is there; there are not many. */
+static bool
+is_listed(const struct buf *list, const char *key)
+{
+	char middle[SHA256_HEX_MAX + 2];
+
+	/* The third word of a line: after two others, or at its end. */
+	snprintf(middle, sizeof middle, " %s", key);
+	for (const char *line = list->data; line && *line; line = strchr(line, '\n') + 1)
+		if (!strncmp(line + 2 * SHA256_HEX_MAX - 1, middle, SHA256_HEX_MAX))
+			return true;
+	return false;
+}
+
+static int
+list_layers(struct image_store *s, struct buf *out, struct err *e)
+{
+	static struct image image; /* large */
+	char **names = NULL;
+	size_t count = 0;
+	int rc = store_names(s, &names, &count, e);
+
+	for (size_t n = 0; rc == 0 && n < count; n++) {
+		rc = store_image(s, names[n], &image, e);
+		for (unsigned k = 0; rc == 0 && k < image.layer_count; k++)
+			if (!is_listed(out, image.layers[k].key) && put_layer(out, &image, k))
+				rc = err_set(e, ERR_NODE, "no memory for the list of layers");
+		image_free(&image);
+	}
+	store_names_free(names, count);
+	return rc;
+}
+
+static int
+spool(struct image_store *s, const struct buf *list, struct err *e)
+{
+	int fd = openat(s->dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	if (fd >= 0 && (!list->len || !fd_write_all(fd, list->data, list->len)) && !lseek(fd, 0, SEEK_SET))
+		return fd;
+	err_sys(e, ERR_NODE, "make a file in %.200s", s->path);
+	fd_close(&fd);
+	return -1;
+}
+
+int
+image_verify_layers(struct image_store *s, const char *program,
+		    void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total),
+		    void (*fault)(void *arg, const char *sentence), void *arg, uint64_t *faults,
+		    struct err *e)
+{
+	struct image_worker worker = { .program = program, .verb = "verify", .word = "layers",
+				       .progress = progress, .arg = arg };
+	struct buf list = { .max = 64 << 20 }, text = { .max = 4 << 20 };
+	char name[STORE_TEMP_MAX] = "";
+	CLEAN_FD int temp = -1;
+	int rc = list_layers(s, &list, e);
+
+	worker.source = rc ? -1 : spool(s, &list, e);
+	rc = worker.source < 0 ? -1 : image_worker_run(&worker, s, &temp, name, &text, e);
+	for (char *line = text.data, *end; rc == 0 && line && (end = strchr(line, '\n')); line = end + 1) {
+		*end = '\0';
+		fault(arg, line);
+		++*faults;
+	}
+	if (name[0])
+		store_discard(s, name);
+	fd_close(&worker.source);
+	buf_free(&list);
+	buf_free(&text);
 	return rc;
 }

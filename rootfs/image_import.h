@@ -1,17 +1,7 @@
 /*
- * An image into the store of this machine: whoever owns the store (root, or an ordinary
- * user for one of its own) starts the worker, watches it, and commits what it made.
- *
- * Two processes.  The worker, `pratai-unpack image`, reads what strangers wrote; it is in a
- * user namespace of its own and has none of the machine's ids: as root's, the namespace maps
- * 0 to 65535 to IMAGE_ID_BASE and on, so that it can give files to an image's users and
- * still is nobody on the machine; as an ordinary user's it maps 0 to that user alone, and
- * all files become the user's.  The other process, ours, reads no byte of the image but the
- * record that the worker prints.
- *
- * The broker: the worker may not open the user's files, so for a layout directory it asks
- * for names over a socket, and gets descriptors of "index.json" and "blobs/sha256/HEX" below
- * the directory, and of nothing else.
+ * An image into the store of this machine, and out of it again to see whether it is still
+ * the same: whoever owns the store (root, or an ordinary user for one of its own) starts the
+ * worker (image_worker.h) and commits what it made.
  */
 #ifndef PRATAI_IMAGE_IMPORT_H
 #define PRATAI_IMAGE_IMPORT_H
@@ -36,5 +26,15 @@ struct image_import {
  */
 int image_import(struct image_store *s, const struct image_import *m, struct image *i,
 		 struct err *e);
+
+/*
+ * Unpacks every layer that a name leads to once more and compares it with what is kept: names,
+ * content, modes, owners, times, attributes.  s is open with STORE_ADD.  A sentence for each
+ * fault.  -1: it could not be done.
+ */
+int image_verify_layers(struct image_store *s, const char *program,
+			void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total),
+			void (*fault)(void *arg, const char *sentence), void *arg, uint64_t *faults,
+			struct err *e);
 
 #endif

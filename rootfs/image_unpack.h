@@ -23,4 +23,11 @@ struct image_unpack {
  * freed whatever comes back.  -1: ERR_INPUT and ERR_LIMIT are the image's fault. */
 int image_unpack(const struct image_unpack *u, struct image *i, struct err *e);
 
+/*
+ * source: a list, for each layer that is kept a line "BLOB DIFF KEY" and the keys of those below
+ * it, the topmost first.  Unpacks each again and compares; a sentence for each fault.  -1: it
+ * cannot go on.
+ */
+int image_verify(const struct image_unpack *u, void (*fault)(const char *sentence), struct err *e);
+
 #endif

@@ -94,7 +94,8 @@ struct store_check {
 	uint64_t images, blobs, layers, bytes;
 	uint64_t bad;
 };
-/* Hashes every blob that a name leads to; tells of each fault by a sentence. */
+/* Hashes every blob that a name leads to, and counts layers (image_verify_layers reads those);
+ * tells of each fault by a sentence. */
 int store_verify(struct image_store *s, struct store_check *done,
 		 void (*fault)(void *arg, const char *sentence), void *arg, struct err *e);
 

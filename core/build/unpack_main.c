@@ -12,6 +12,9 @@
  *                         broker of a directory.  "owners": as uid 0 of a user namespace with
  *                         all of an image's ids; "plain": with one id
  *
+ *   pratai-unpack verify layers owners|plain   fd 0: a list (rootfs/image_unpack.h); unpacks
+ *                         layers of the store again and compares; prints what differs
+ *
  * Exit 0 and a line of JSON (of an image its record) on standard output; 1 and a sentence
  * there: the archive is at fault; 2 and a sentence: this machine is (a full disk, no
  * memory); 64: used wrongly.  Before an image's record come lines "+WHAT<tab>DONE<tab>TOTAL"
@@ -131,8 +134,14 @@ on_progress(const char *what, uint64_t done, uint64_t total)
 	fflush(stdout);
 }
 
+static void
+on_fault(const char *sentence)
+{
+	printf("%s\n", sentence);
+}
+
 static int
-run_image(const char *select, bool owners)
+run_image(const char *verb, const char *select, bool owners)
 {
 	const struct image_unpack u = {
 		.source = STDIN_FILENO,
@@ -149,14 +158,18 @@ run_image(const char *select, bool owners)
 		.memory_bytes = 1 << 30,
 		.file_bytes = LAYER_FILE_MAX,
 		.cpu_seconds = 4 * 3600,
-		.files = 512, /* the layers below, each a directory */
+		.files = 1200, /* the layers below, each a directory; four for each level that is compared */
 	};
 	static struct image image; /* large */
 	struct buf text = { .max = IMAGE_RECORD_MAX + 65536 };
 	struct err e = { 0 };
 	int rc = 0;
 
-	if (prepare(&lock, &e) < 0 || image_unpack(&u, &image, &e) < 0)
+	if (prepare(&lock, &e) < 0)
+		return print_error(&e);
+	if (!strcmp(verb, "verify"))
+		return image_verify(&u, on_fault, &e) < 0 ? print_error(&e) : fflush(stdout) ? EXIT_MACHINE : 0;
+	if (image_unpack(&u, &image, &e) < 0)
 		rc = print_error(&e);
 	else if (image_print(&image, &text))
 		rc = print_error(&(struct err){ .cls = ERR_LIMIT,
@@ -174,12 +187,12 @@ main(int argc, char **argv)
 	struct unpack_result result = { 0 };
 	struct err e = { 0 };
 
-	if (argc == 4 && !strcmp(argv[1], "image") &&
+	if (argc == 4 && (!strcmp(argv[1], "image") || !strcmp(argv[1], "verify")) &&
 	    (!strcmp(argv[3], "owners") || !strcmp(argv[3], "plain")))
-		return run_image(argv[2], !strcmp(argv[3], "owners"));
+		return run_image(argv[1], argv[2], !strcmp(argv[3], "owners"));
 	if (argc != 2 || (strcmp(argv[1], "check") != 0 && strcmp(argv[1], "zip") != 0 &&
 			  strcmp(argv[1], "tar") != 0)) {
-		fputs("pratai-unpack: usage: pratai-unpack check|zip|tar|image\n", stderr);
+		fputs("pratai-unpack: usage: pratai-unpack check|zip|tar|image|verify\n", stderr);
 		return EXIT_USE;
 	}
 	return run(argv[1], &result, &e) < 0 ? print_error(&e) : print_result(&result);

@@ -151,7 +151,7 @@ static const struct command commands[] = {
 	{ "image-gc", "", 0, 0, COMMAND_OUTPUT, image_options, "remove what no image needs", NULL,
 	  cmd_image_gc },
 	{ "image-verify", "", 0, 0, COMMAND_OUTPUT, image_options,
-	  "read all images again and compare their digests", NULL, cmd_image_verify },
+	  "read and unpack all images again, and compare", NULL, cmd_image_verify },
 	{ "token-create", "NAME", 1, 1, BOTH, token_create_options,
 	  "make a token; it is shown once", NULL, cmd_token_create },
 	{ "token-list", "", 0, 0, BOTH, NULL, "the tokens, without their secrets", NULL,

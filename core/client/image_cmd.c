@@ -269,21 +269,42 @@ static void
 tell(void *arg, const char *sentence)
 {
 	(void)arg;
-	fprintf(stderr, "pratai: %s\n", sentence);
+	wipe(isatty(STDERR_FILENO));
+	fputs("pratai: ", stderr);
+	render_escaped(stderr, sentence, strlen(sentence));
+	fputc('\n', stderr);
+}
+
+/* The layers are read by the unpacker, which needs a place to write. */
+static int
+verify(struct client *c, struct store_check *done, struct err *e)
+{
+	struct image_store s = { .dir = -1, .lock = -1 };
+	char program[PROGRAM_PATH_MAX];
+	bool terminal = isatty(STDERR_FILENO), empty;
+	int rc = crypto_init(e) || program_find("pratai-unpack", program, e) ||
+		 open_store(c, &s, STORE_READ, e);
+
+	empty = s.dir < 0;
+	store_close(&s);
+	if (rc || empty)
+		return rc ? -1 : 0;
+	rc = open_store(c, &s, STORE_ADD, e) || store_verify(&s, done, tell, NULL, e) ||
+	     image_verify_layers(&s, program, terminal ? draw : NULL, tell, NULL, &done->bad, e);
+	wipe(terminal);
+	store_close(&s);
+	return rc ? -1 : 0;
 }
 
 int
 cmd_image_verify(struct client *c)
 {
-	struct image_store s = { .dir = -1, .lock = -1 };
 	struct store_check done = { 0 };
 	struct err e = { 0 };
 	struct json *o;
 	int rc;
 
-	rc = crypto_init(&e) || open_store(c, &s, STORE_READ, &e) || store_verify(&s, &done, tell, NULL, &e);
-	store_close(&s);
-	if (rc)
+	if (verify(c, &done, &e))
 		return client_fail(&e);
 	o = json_object();
 	json_put_int(o, "images", (int64_t)done.images);

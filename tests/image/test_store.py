@@ -3,12 +3,13 @@ import os
 import random
 import signal
 import subprocess
+import tarfile
 import threading
 import time
 
 import pytest
 
-from images import Layout, entry, sha, tar
+from images import Layout, entry, hard, link, sha, tar
 from sandboxes import wait_for
 
 BIG = [entry("d%d" % i) for i in range(50)] + [
@@ -178,9 +179,40 @@ def test_verify(images):
     (images.store / "layers" / sha(tar(entry("b", "b")))).rename(images.tmp / "away")
     p = images.command("image-verify", "-f", "value", "-c", "faults")
     assert p.returncode == 1 and p.out == "2\n"
-    assert f"the blob sha256:{blob.name} has the digest" in p.err and "is missing" in p.err
+    assert f"the blob sha256:{blob.name} has the digest" in p.err and "cannot be opened" in p.err
+    blob.write_bytes(data[:30] + b"x" + data[31:])
+    assert f"the unpacked layer {sha(tar(entry('a', 'a')))}: " in images.command("image-verify").err
     blob.unlink()
     assert "cannot be read" in images.command("image-verify").err
+
+
+def test_verify_of_what_is_unpacked(images):
+    base = tar(entry("d", mode=0o711, uid=3), entry("d/f", "text", pax={"SCHILY.xattr.user.a": "1"}), entry("d/g", "text"),
+               link("l", "x"), entry("h", "x"), hard("h2", "h"), entry("p", b"", type=tarfile.FIFOTYPE), entry("gone", "x"),
+               entry("sub"), entry("sub/" + "/".join("x" * 200)))
+    images.take(Layout(base, tar(entry("d/new", "n"), entry(".wh.gone", ""), entry("sub/.wh..wh.opq", ""), hard("h3", "h"))))
+    assert images.command("image-verify", "-f", "value", "-c", "faults").out == "0\n"
+    low, high = images.layers()
+    changes = {
+        "'d/f' has other content": lambda: (low / "d/f").write_text("TEXT"),
+        "'d/g' has another size": lambda: (low / "d/g").write_text("texts"),
+        "'d/f' has other attributes": lambda: os.setxattr(low / "d/f", "user.b", b""),
+        "'d' has another owner or mode": lambda: os.chmod(low / "d", 0o755),
+        "'l' leads elsewhere": lambda: ((low / "l").unlink(), (low / "l").symlink_to("y")),
+        "'h' has other hard links": lambda: (low / "h2").unlink(),
+        "'p' is something else": lambda: ((low / "p").unlink(), (low / "p").mkdir()),
+        "'evil\\x1b' does not belong there": lambda: (low / "evil\x1b").touch(),
+        "'gone' is missing": lambda: (high / "gone").unlink(),
+        "'d/new' has another time": lambda: os.utime(high / "d/new"),
+        "'/' has another owner or mode": lambda: os.chown(high, 0, 0),
+    }
+    for change in changes.values():
+        change()
+    p = images.command("image-verify")
+    for sentence in [*changes, "'h2' is missing", "'d/f' has another time"]:
+        assert ": " + sentence in p.err, (sentence, p.err)
+    assert p.returncode == 1 and "\x1b" not in p.err
+    images.check()
 
 
 def test_a_damaged_record_stops_gc(images):
