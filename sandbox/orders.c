@@ -79,6 +79,14 @@ orders_write(struct orders *o, const struct sandbox_spec *spec, struct err *e)
 	room = (s->workdir = copy(o, s->workdir)) && room;
 	room = (s->hostname = copy(o, s->hostname)) && room;
 	room = (!s->usr || (s->usr = copy(o, s->usr))) && room;
+	if (s->gid) {
+		gid_t *gid = take(o, sizeof *gid);
+
+		room = gid && room;
+		if (gid)
+			*gid = *spec->gid;
+		s->gid = gid;
+	}
 	return room ? 0 : err_set(e, ERR_LIMIT, "more than %d bytes of arguments and environment",
 				  ORDERS_ROOM);
 }
