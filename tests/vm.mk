@@ -5,6 +5,7 @@
 packages += qemu-system-x86 seabios systemd strace
 
 check-vm: all unit-tests
+	$(Q)$(MAKE) $(bench_programs)
 	$(Q)tests/vm/machines $(abspath $(B))
 
 .PHONY: check-vm
