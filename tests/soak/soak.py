@@ -4,100 +4,37 @@ spawner; then nothing may have grown: what is left of a sandbox is left ten thou
 
     soak.py BUILD [--row N] [--seconds T]
 
-Not a benchmark: how long it takes decides nothing.  Each count is taken after a warm-up, and
-again after the load once it has come down (the kernel ends namespaces and cgroups later), for
-at most SETTLE_S.  The allowances are for what others do on the machine meanwhile, and far below
-one for each sandbox.  The last line is as every check's; the exit status is 1 on growth.
+Not a benchmark: how long it takes decides nothing.  What is counted, and when it has grown, is
+in counts.py; that each count can find a leak is tried in test_counts.py.  The last line is as
+every check's; the exit status is 1 on growth.
 """
 import argparse
 import os
 import pathlib
-import re
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 
-AT_ONCE, WARM_UP, SETTLE_S = 64, 128, 60
+from counts import NOISE, STAGES, Counts, grown, small_pages, watch
+
+AT_ONCE, WARM_UP = 64, 256  # as many as the spawner has slots, so that each has been used
+OPEN_FILES = 8192  # the spawner's hard limit, at least
 LAYER = "layers/sha256/" + "a" * 64
+NAMES = {"row": "in a row", "parallel": f"{AT_ONCE} at a time"}
 BUILD = None
 
 
-def number(path, pattern):
-    found = re.search(pattern, pathlib.Path(path).read_text(), re.M)
-    return int(found[1]) if found else None
-
-
-def namespaces():
-    """Those that some process is in."""
-    found = set()
-    for p in os.listdir("/proc"):
-        if p.isdigit():
-            try:
-                found |= {os.readlink(f"/proc/{p}/ns/{n}") for n in os.listdir(f"/proc/{p}/ns")}
-            except OSError:
-                pass
-    return len(found)
-
-
-def slab(name):
-    """Live objects of a kernel cache; None where it is not told, or is merged with others."""
-    try:
-        return number("/proc/slabinfo", rf"^{name}\s+(\d+)")
-    except OSError:
-        return None
-
-
-class Counts:
-    """Of the machine; of the spawner, too, when there is one."""
-
-    # name: (how much more is none, one more for so many sandboxes)
-    ALLOWED = {"cgroups": (32, 500), "dying cgroups": (32, 500), "mounts": (2, 0),
-               "namespaces": (16, 0), "net namespaces": (32, 500), "open files": (512, 100),
-               "kernel memory KiB": (49152, 1), "spawner KiB": (2048, 0),
-               "spawner descriptors": (2, 0), "spawner mounts": (0, 0)}
-
-    def __init__(self, spawner=None):
-        self.spawner = spawner
-
-    def take(self):
-        now = {"mounts": len(pathlib.Path("/proc/self/mountinfo").read_text().splitlines()),
-               "namespaces": namespaces(), "net namespaces": slab("net_namespace"),
-               "open files": number("/proc/sys/fs/file-nr", r"^(\d+)"),
-               "kernel memory KiB": sum(number("/proc/meminfo", rf"^{w}:\s+(\d+)") or 0
-                                        for w in ("SUnreclaim", "KernelStack", "Percpu"))}
-        stat = pathlib.Path("/sys/fs/cgroup/cgroup.stat")
-        if stat.exists():
-            now["cgroups"] = number(stat, r"^nr_descendants (\d+)")
-            now["dying cgroups"] = number(stat, r"^nr_dying_descendants (\d+)")
-        else:  # of v1, dying ones included
-            now["cgroups"] = sum(int(line.split()[2]) for line in open("/proc/cgroups")
-                                 if line.split()[0] in ("memory", "pids", "cpu"))
-        if self.spawner:
-            proc = f"/proc/{self.spawner}"
-            now["spawner KiB"] = number(proc + "/status", r"^VmRSS:\s+(\d+)")
-            now["spawner descriptors"] = len(os.listdir(proc + "/fd"))
-            now["spawner mounts"] = len(pathlib.Path(proc + "/mountinfo").read_text().splitlines())
-        return {k: v for k, v in now.items() if v is not None}
-
-    def grown(self, before, now, sandboxes):
-        def most(name):
-            flat, each = self.ALLOWED[name]
-            return before[name] + flat + (sandboxes // each if each else 0)
-        return [name for name in before if now[name] > most(name)]
-
-    def settle(self, before, sandboxes):
-        end = time.monotonic() + SETTLE_S
-        while self.grown(before, now := self.take(), sandboxes) and time.monotonic() < end:
-            time.sleep(0.2)
-        return now
+class Died(Exception):
+    """A load could not be given: something may have grown until there was no more of it."""
 
 
 class Runs:
     """`pratai run`, a process for each."""
     name = "pratai run"
-    pid = None
+    first = spawner = None
 
     def __init__(self, place):
         self.env = dict(os.environ, PRATAI_ROOT=str(place / "root"))
@@ -105,9 +42,9 @@ class Runs:
     def burst(self, count):
         argv = [str(BUILD / "pratai"), "run", "--memory", "64M", "--", "true"]
         started = [subprocess.Popen(argv, env=self.env) for _ in range(count)]
-        for p in started:
-            if p.wait() != 0:
-                sys.exit(f"soak: pratai run ended with {p.returncode}")
+        for code in [p.wait() for p in started]:
+            if code != 0:
+                raise Died(f"one ended with {code}")
 
     def close(self):
         pass
@@ -127,34 +64,73 @@ class Spawner:
                                         BUILD / "runtimes", store], stdin=subprocess.PIPE,
                                        stdout=subprocess.PIPE, text=True)
         self.burst(1)
-        children = f"/proc/{self.driver.pid}/task/{self.driver.pid}/children"
-        self.pid = int(pathlib.Path(children).read_text().split()[0])
+        self.first = self.driver.pid
+        children = f"/proc/{self.first}/task/{self.first}/children"
+        self.spawner = int(pathlib.Path(children).read_text().split()[0])
 
     def burst(self, count):
         self.driver.stdin.write(f"true {count}\n")
         self.driver.stdin.flush()
         if not self.driver.stdout.readline():
-            sys.exit("soak: the spawner's driver died")
+            raise Died(f"its driver ended with {self.driver.wait()}")
 
     def close(self):
         self.driver.stdin.close()
-        if self.driver.wait() != 0:
-            sys.exit(f"soak: the spawner's driver ended with {self.driver.returncode}")
         self.driver.stdout.close()
+        if self.driver.wait() != 0:
+            raise Died(f"its driver ended with {self.driver.returncode}")
 
 
-def row(way, count):
-    for _ in range(count):
-        way.burst(1)
-    return count
+class Load:
+    """What is done with a way in, and how many sandboxes and seconds it was."""
+
+    def __init__(self, way):
+        self.way, self.done, self.spent = way, 0, 0
+
+    def burst(self, count):
+        start = time.monotonic()
+        self.way.burst(count)
+        self.done += count
+        self.spent += time.monotonic() - start
+
+    def row(self, count):
+        for _ in range(count):
+            self.burst(1)
+
+    def parallel(self, seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.burst(AT_ONCE)
 
 
-def parallel(way, seconds):
-    done, end = 0, time.monotonic() + seconds
-    while time.monotonic() < end:
+class Tally:
+    """Of the counts of all loads, and of loads that came to their end."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def show(self, title, series):
+        bad = grown(series)
+        print(title)
+        for name in series[0]:
+            print(f"    {name:26}" + "".join(f"{counts[name]:10}" for counts in series) +
+                  "  GROWN" * (name in bad))
+        sys.stdout.flush()
+        self.passed += len(series[0]) - len(bad)
+        self.failed += len(bad)
+
+
+def soak(way, take, parts, tally):
+    for _ in range(WARM_UP // AT_ONCE):
         way.burst(AT_ONCE)
-        done += AT_ONCE
-    return done
+    series = []
+    for how, part in parts.items():
+        load = Load(way)
+        try:
+            watch(series, take, getattr(load, how), [part] * STAGES)
+        finally:
+            tally.show(f"{way.name}, {load.done} {NAMES[how]} ({load.spent:.0f} s)", series)
+        series = series[-1:]
 
 
 def main():
@@ -165,36 +141,29 @@ def main():
     parser.add_argument("--seconds", type=float, default=600, help=f"of {AT_ONCE} at a time")
     a = parser.parse_args()
     BUILD = a.build.resolve()
-    passed = failed = 0
-    lines = [f"{'':34} {'before':>10} {'after':>10}"]
+    small_pages()
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < OPEN_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+    if a.row <= STAGES * NOISE["open files"]:
+        parser.error("--row: so few that one left of each would not be seen")
+    tally = Tally()
     place = pathlib.Path(tempfile.mkdtemp(prefix="pratai-soak-", dir="/tmp"))
     place.chmod(0o755)
+    print(f"{'':30}{'before':>10}" + "".join(f"{'stage ' + str(n + 1):>10}" for n in range(STAGES)))
     try:
         for kind in Runs, Spawner:
-            way = kind(place)
-            counts = Counts(way.pid)
-            for load, much in (row, a.row), (parallel, a.seconds):
-                for _ in range(WARM_UP // AT_ONCE):
-                    way.burst(AT_ONCE)
-                time.sleep(2)  # for the kernel's own end of the warm-up
-                before = counts.take()
-                start = time.monotonic()
-                sandboxes = load(way, much)
-                spent = time.monotonic() - start
-                after = counts.settle(before, sandboxes)
-                grown = counts.grown(before, after, sandboxes)
-                how = "in a row" if load is row else f"{AT_ONCE} at a time"
-                lines.append(f"{way.name}, {sandboxes} {how} ({spent:.0f} s)")
-                lines += [f"    {n:30} {before[n]:10} {after[n]:10}"
-                          f"{'  GROWN' * (n in grown)}" for n in before]
-                failed += len(grown)
-                passed += len(before) - len(grown)
-            way.close()
+            try:
+                way = kind(place)
+                soak(way, Counts(place, way.first, way.spawner).take,
+                     {"row": a.row // STAGES, "parallel": a.seconds / STAGES}, tally)
+                way.close()
+            except Died as e:
+                print(f"FAILED: {kind.name}: {e}")
+                tally.failed += 1
     finally:
         shutil.rmtree(place)
-    print("\n".join(lines))
-    print(f"{passed} passed, {failed} failed, 0 skipped")
-    return 1 if failed else 0
+    print(f"{tally.passed} passed, {tally.failed} failed, 0 skipped")
+    return 1 if tally.failed else 0
 
 
 if __name__ == "__main__":
