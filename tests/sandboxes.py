@@ -28,6 +28,23 @@ TEST_BUILD = b"PRATAI_FAIL_AT" in PRATAI.read_bytes()
 # Without its v2 tree a hybrid host is a v1 one; a pure v2 host would have none at all.
 HYBRID = " cgroup cgroup " in open("/proc/self/mountinfo").read().replace(" - ", " ")
 
+
+def has_writable_root():
+    """Whether an ordinary user's root is writable, and egress can be: Linux 6.6."""
+    if "tmpfs.xattr" in os.environ.get("PRATAI_DISABLE", "").split(","):
+        return False
+    fd = os.memfd_create("probe")
+    try:
+        os.setxattr(fd, "user.probe", b"")
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+WRITABLE_ROOT = has_writable_root()
+
 # Whoever runs the tests may ignore it (nohup does); `pratai run` would respect that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
@@ -139,6 +156,7 @@ def own_mounts():
 def store():
     """Where the host image is made, once for all tests and not in the machine's own place."""
     path = tempfile.mkdtemp(prefix="pratai-test-store-", dir="/tmp")
+    os.chmod(path, 0o755)
     os.environ["PRATAI_ROOT"] = path
     yield path
     shutil.rmtree(path)

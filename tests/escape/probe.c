@@ -2,8 +2,8 @@
  * Tries what a sandbox must refuse: `probe verb...` prints a line for each, `verb RESULT`,
  * where RESULT is OK, the errno's name, or the signal's that ended the attempt.  Each runs in a
  * process of its own, so that none spoils the next; those in held[] in the probe's own, which
- * keeps what they took until it ends.  `wait` waits for the end of the input.  Arguments are
- * chosen so that what gets through, outside, changes nothing of the machine.
+ * keeps what they took until it ends.  `wait` waits for the end of the input, `hold` for a signal.
+ * Arguments are chosen so that what gets through, outside, changes nothing of the machine.
  */
 #include "tests/escape/probe.h"
 
@@ -163,6 +163,10 @@ static const struct {
 	CALLS("sem_find", semget, 0x70726174, 0, 0),
 	CALLS("msg_make", msgget, 0x70726174, 01600),
 	CALLS("msg_find", msgget, 0x70726174, 0),
+	CALLS("tmp_make", mkdirat, AT_FDCWD, (long)"/tmp/pratai-escape-left", 0700),
+	CALLS("tmp_find", faccessat, AT_FDCWD, (long)"/tmp/pratai-escape-left", 0),
+	CALLS("dev_shm_make", mkdirat, AT_FDCWD, (long)"/dev/shm/pratai-escape-test", 0700),
+	CALLS("dev_shm_find", faccessat, AT_FDCWD, (long)"/dev/shm/pratai-escape-test", 0),
 };
 
 /* Numbers that name a system call, or a verb of another file; -1 with errno. */
@@ -190,10 +194,10 @@ attempt(const char *verb)
 static bool
 is_held(const char *verb)
 {
-	static const char *const held[] = { "flock", "lease", "listen", "watch", "seen" };
+	static const char *const held[] = { "flock", "lease", "listen", "watch", "seen", "at=" };
 
 	for (size_t i = 0; i < sizeof held / sizeof held[0]; i++)
-		if (!strcmp(verb, held[i]))
+		if (!strncmp(verb, held[i], strlen(held[i])))
 			return true;
 	return false;
 }
@@ -224,6 +228,10 @@ main(int argc, char **argv)
 			while (read(0, &byte, 1) > 0)
 				;
 			continue;
+		}
+		if (!strcmp(argv[i], "hold")) {
+			prctl(PR_SET_NAME, "probe-holds"); /* which is seen from outside */
+			pause();
 		}
 		if (is_held(argv[i])) {
 			try_here(argv[i]);

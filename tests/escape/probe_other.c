@@ -1,12 +1,14 @@
 /*
  * The verbs that need more than one call: what one sandbox could leave for another on shared
- * layers, and what writes to pages that are shared.  /bin/shared is a file of the image.
+ * layers, and what writes to pages that are shared.  The file that they share is /bin/shared of
+ * the image; `at=PATH` names another.
  */
 #include "tests/escape/probe.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <mqueue.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -21,7 +23,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define SHARED "/bin/shared"
+static const char *shared = "/bin/shared";
 enum { PROC_MAGIC = 0x9fa0, TMPFS_MAGIC = 0x01021994, TRIES = 2000 };
 
 static long
@@ -34,7 +36,7 @@ fail(int errnum)
 static long
 take_flock(void)
 {
-	return flock(open(SHARED, O_RDONLY), LOCK_EX | LOCK_NB);
+	return flock(open(shared, O_RDONLY), LOCK_EX | LOCK_NB);
 }
 
 /* Whoever opens the file then waits until the lease is given back, or for 45 s; we are told by
@@ -43,13 +45,13 @@ static long
 take_lease(void)
 {
 	signal(SIGIO, SIG_IGN);
-	return fcntl(open(SHARED, O_RDONLY), F_SETLEASE, F_WRLCK);
+	return fcntl(open(shared, O_RDONLY), F_SETLEASE, F_WRLCK);
 }
 
 static long
 open_shared(void)
 {
-	return open(SHARED, O_RDONLY | O_NONBLOCK);
+	return open(shared, O_RDONLY | O_NONBLOCK);
 }
 
 static int watching = -1;
@@ -58,7 +60,7 @@ static long
 watch(void)
 {
 	watching = inotify_init1(IN_NONBLOCK);
-	return inotify_add_watch(watching, SHARED, IN_ALL_EVENTS);
+	return inotify_add_watch(watching, shared, IN_ALL_EVENTS);
 }
 
 /* What has been seen since; EAGAIN: nothing. */
@@ -71,14 +73,28 @@ seen(void)
 }
 
 static long
-abstract(bool listening)
+meet(bool listening, const void *address, socklen_t size)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX, .sun_path = "\0pratai-escape-test" };
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	int fd = socket(*(const sa_family_t *)address, SOCK_STREAM, 0);
 
 	if (!listening)
-		return connect(fd, (struct sockaddr *)&a, sizeof a);
-	return bind(fd, (struct sockaddr *)&a, sizeof a) ? -1 : listen(fd, 1);
+		return connect(fd, address, size);
+	return bind(fd, address, size) ? -1 : listen(fd, 1);
+}
+
+/* `listen` and `connect`: a name, `…_file`: a path, `…_tcp`: a port of the loopback. */
+static long
+meet_by(const char *how, bool listening)
+{
+	static const struct sockaddr_un name = { AF_UNIX, "\0pratai-escape-test" },
+					file = { AF_UNIX, "/tmp/pratai-escape-test" };
+	const struct sockaddr_in tcp = { .sin_family = AF_INET,
+					 .sin_port = htons(47999),
+					 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+
+	if (!strcmp(how, "_tcp"))
+		return meet(listening, &tcp, sizeof tcp);
+	return meet(listening, *how ? &file : &name, sizeof name);
 }
 
 /* In a small sandbox the default of ten messages of 8 KiB is fine, too. */
@@ -95,7 +111,7 @@ queue(int flags)
 static long
 write_private(void)
 {
-	int file = open(SHARED, O_RDONLY), mem = open("/proc/self/mem", O_RDWR);
+	int file = open(shared, O_RDONLY), mem = open("/proc/self/mem", O_RDWR);
 	char *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, 0);
 
 	if (page == MAP_FAILED || mem < 0)
@@ -113,9 +129,16 @@ write_private(void)
 static long
 map_shared(void)
 {
-	int file = open(SHARED, O_RDONLY);
+	int file = open(shared, O_RDWR);
+	char *page;
 
-	return mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0) == MAP_FAILED ? -1 : 0;
+	if (file < 0)
+		return -1;
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	if (page == MAP_FAILED)
+		return -1;
+	*page = 'X';
+	return 0;
 }
 
 static bool
@@ -154,6 +177,13 @@ descriptors(void)
 	return 0;
 }
 
+/* What was given as standard input, opened once more. */
+static long
+write_input(void)
+{
+	return open("/proc/self/fd/0", O_WRONLY);
+}
+
 static long
 other_architecture(void)
 {
@@ -175,14 +205,18 @@ probe_other(const char *verb, long *rc)
 		{ "flock", take_flock },       { "lease", take_lease },      { "open", open_shared },
 		{ "watch", watch },            { "seen", seen },             { "write_private", write_private },
 		{ "map_shared", map_shared },  { "places", own_places },     { "descriptors", descriptors },
-		{ "int80", other_architecture },
+		{ "int80", other_architecture }, { "write_input", write_input },
 	};
 
 	for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
 		if (!strcmp(verb, others[i].verb))
 			return *rc = others[i].attempt(), 0;
-	if (!strcmp(verb, "listen") || !strcmp(verb, "connect"))
-		return *rc = abstract(verb[0] == 'l'), 0;
+	if (!strncmp(verb, "listen", 6))
+		return *rc = meet_by(verb + 6, true), 0;
+	if (!strncmp(verb, "connect", 7))
+		return *rc = meet_by(verb + 7, false), 0;
+	if (!strncmp(verb, "at=", 3))
+		return *rc = access(shared = verb + 3, R_OK), 0;
 	if (!strcmp(verb, "mq_make") || !strcmp(verb, "mq_find"))
 		return *rc = queue(verb[3] == 'm' ? O_CREAT | O_EXCL : 0), 0;
 	if (!strncmp(verb, "kill=", 5))

@@ -6,21 +6,8 @@ import subprocess
 
 import pytest
 
-from conftest import HYBRID, become_ordinary
+from conftest import HYBRID, WRITABLE_ROOT, become_ordinary
 
-# Where an ordinary user's root is writable, and egress can be: Linux 6.6.
-def has_writable_root():
-    fd = os.memfd_create("probe")
-    try:
-        os.setxattr(fd, "user.probe", b"")
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-
-
-WRITABLE = has_writable_root()
 NO_EGRESS = "pratai run: plan: network egress needs root here, or Linux 6.6\n"
 SETTING = "/proc/sys/user/max_user_namespaces"
 
@@ -111,8 +98,8 @@ def test_egress(user):
             "    except OSError as e: print(type(e).__name__)")
     for _ in range(10):  # two processes, whichever is first
         r = user("--network", "egress", argv=["/bin/true"])
-        assert (r.code, r.err) == ((0, "") if WRITABLE else (125, NO_EGRESS))
-    if not WRITABLE:
+        assert (r.code, r.err) == ((0, "") if WRITABLE_ROOT else (125, NO_EGRESS))
+    if not WRITABLE_ROOT:
         return
     with socket.create_server(("127.0.0.1", 0)) as server:
         r = user("--network", "egress",
@@ -126,7 +113,7 @@ def test_egress(user):
 
 def test_egress_without_a_tun(user):
     r = user("--network", "egress", argv=["/bin/true"])
-    if not WRITABLE:
+    if not WRITABLE_ROOT:
         assert (r.code, r.err) == (125, NO_EGRESS)
     elif os.stat("/dev/net/tun").st_mode & 2:
         assert r.code == 0, r.err
