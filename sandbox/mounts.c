@@ -351,15 +351,18 @@ mount_overlay(struct child *c, const char *lower, struct err *e)
 {
 	char options[1024];
 	bool writable = c->plan.root != ROOT_READONLY;
+	const char *sides = ",upperdir=upper,workdir=work";
 
 	if (c->plan.root == ROOT_PREMOUNT && c->spec->layer_count > 1 && has_image(c)) {
 		if (merge_layers(c, lower, e))
 			return -1;
 		lower = "merged";
 	}
-
-	snprintf(options, sizeof options, "lowerdir=%s%s%s," OVERLAY_SAFE, lower,
-		 writable ? ",upperdir=upper,workdir=work" : "",
+	/* One layer alone is no overlay to the kernel; a mount of the layer itself would share
+	 * locks, leases and inotify with all others of it. */
+	if (!writable)
+		sides = c->spec->layer_count == 1 ? ":empty" : "";
+	snprintf(options, sizeof options, "lowerdir=%s%s," OVERLAY_SAFE "%s", lower, sides,
 		 c->plan.root == ROOT_PREMOUNT ? "" : ",userxattr");
 	if (mount("overlay", "root", "overlay",
 		  MS_NOSUID | MS_NODEV | (writable ? 0 : MS_RDONLY), options))
@@ -383,15 +386,8 @@ build_root(struct child *c, struct err *e)
 		return -1;
 	if (attach_layers(c, lower, sizeof lower, e))
 		return -1;
-	if (c->plan.root == ROOT_READONLY && c->spec->layer_count == 1) {
-		/* An overlay of one layer alone is not a thing that the kernel makes. */
-		CLEAN_FD int copy = tree_clone(c->layers[0], "", false);
-
-		if (copy < 0 || tree_attach_at(copy, c->scratch, "root"))
-			return err_sys(e, ERR_NODE, "attach the root");
-	} else if (mount_overlay(c, lower, e)) {
+	if (mount_overlay(c, lower, e))
 		return -1;
-	}
 	c->root = openat(c->scratch, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return c->root < 0 ? err_sys(e, ERR_NODE, "open the root") : 0;
 }
