@@ -194,7 +194,8 @@ take_zip_entry(struct unpack *u, struct archive_entry *entry, const struct zip_e
 			return refuse(path, x->name_len, ERR_INPUT, "is a damaged link", e);
 		return take_link(u, path, target, e);
 	}
-	if (take_file(u, path, x->compressed, x->executable, &size, e) < 0)
+	/* What an `exec` function begins with runs, whatever the program that zipped it knew of modes. */
+	if (take_file(u, path, x->compressed, x->executable || !strcmp(path, "main"), &size, e) < 0)
 		return -1;
 	if (size != x->size)
 		return refuse(path, x->name_len, ERR_INPUT, "does not have the size that it says", e);

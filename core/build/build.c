@@ -9,9 +9,12 @@
  *   4 tar unpacked, which gives its digest    on_layer         (pratai-unpack tar)
  *   5 layer in the store, tar uploaded        on_uploaded
  *
+ * After 2, for a runtime without a build command, or after 3, when that has nothing to add,
+ * the package itself is the layer, under its own digest: its zip is a blob already.  When the
+ * build asks for network, 3 begins again with it.
+ *
  * Everything that the package, the build or the tar can do wrong fails the version with one
- * sentence; what this machine does wrong is node_lost, and the build runs again.  The
- * network is open to a build only if the package has requirements.
+ * sentence; what this machine does wrong is node_lost, and the build runs again.
  */
 #include "core/build/build.h"
 
@@ -53,14 +56,15 @@ struct build_run {
 	int file, dir;            /* package or tar; directory that is being filled */
 	char temp[LAYER_NAME_MAX];
 	char package_layer[65];   /* while it is there */
-	bool requirements;
+	bool network;
 	struct sandbox_run *sandbox;
 	struct tail log;
 	struct runtime_reply reply;
 	struct event failure;     /* the runtime's error, in an event's members */
+	bool again; /* with network */
 	bool replied, cancelled;
 	struct err error;         /* ours or the runtime's, found while it ran */
-	uint64_t tar_bytes;
+	uint64_t layer_bytes;     /* of the tar, or the package */
 	char layer[65];
 };
 
@@ -98,7 +102,7 @@ finish(struct build_run *b, const struct err *e)
 	o.build_log = log;
 	if (!e) {
 		memcpy(o.layer_digest, b->layer, sizeof o.layer_digest);
-		o.layer_bytes = b->tar_bytes;
+		o.layer_bytes = b->layer_bytes;
 	} else if (b->cancelled || e->cls == ERR_NODE || e->cls == ERR_AGAIN) {
 		o.node_lost = true;
 		o.version_state = VERSION_BUILDING;
@@ -131,7 +135,7 @@ keep_layer(struct build_run *b, int status, const char *text, struct err *e)
 {
 	struct native *n = b->base.native;
 
-	if (layers_unpacked(status, text, b->layer, NULL, e) ||
+	if (layers_unpacked(status, text, b->layer, e) ||
 	    layers_commit(n->c.layers, b->temp, b->layer, e))
 		return err_wrap(e, "the version's layer");
 	b->temp[0] = '\0';
@@ -148,6 +152,29 @@ on_layer(void *arg, int status, const char *text)
 	b->helper = NULL;
 	if (keep_layer(b, status, text, &e))
 		finish(b, &e);
+}
+
+/* ---- Or: the package is the layer ---- */
+
+static void
+finish_with_package(struct build_run *b)
+{
+	memcpy(b->layer, b->version.package_digest, sizeof b->layer);
+	finish(b, NULL);
+}
+
+static void
+accept_package(struct build_run *b)
+{
+	struct err e = { 0 };
+	int rc = layers_publish(b->base.native->c.layers, b->package_layer,
+				b->version.package_digest, &e);
+
+	b->package_layer[0] = '\0';
+	if (rc)
+		finish(b, &e);
+	else
+		finish_with_package(b);
 }
 
 /* ---- 4: the tar is unpacked ---- */
@@ -169,6 +196,7 @@ unpack_layer(struct build_run *b, struct err *e)
 
 /* ---- 3: the sandbox ---- */
 
+/* e of no class: only this sandbox. */
 static void
 give_up(struct build_run *b, const struct err *e)
 {
@@ -217,13 +245,18 @@ on_line(void *arg, const char *line, size_t len)
 	}
 	if (b->reply.type == RUNTIME_IMPORTED)
 		return CHANNEL_LINE;
-	if (b->reply.type == RUNTIME_RESULT && b->reply.ok) {
-		err_set(&e, ERR_FUNCTION, "the runtime's answer is malformed: no layer");
+	if (b->reply.type == RUNTIME_NETWORK) {
+		b->again = !b->network;
+		if (b->network)
+			err_set(&e, ERR_FUNCTION, "the build asks for the network that it has");
 		give_up(b, &e);
 		return CHANNEL_STOP;
 	}
 	b->replied = true;
-	return b->reply.ok ? CHANNEL_STREAM : CHANNEL_STOP;
+	if (b->reply.type == RUNTIME_RESULT || !b->reply.ok)
+		return CHANNEL_STOP;
+	b->layer_bytes = 0;
+	return CHANNEL_STREAM;
 }
 
 static void
@@ -235,8 +268,8 @@ on_bytes(void *arg, const char *data, size_t len, uint64_t left)
 	(void)left;
 	if (b->error.cls != ERR_NONE)
 		return;
-	b->tar_bytes += len;
-	if (b->tar_bytes > FUNCTION_LAYER_MAX_BYTES) {
+	b->layer_bytes += len;
+	if (b->layer_bytes > FUNCTION_LAYER_MAX_BYTES) {
 		err_set(&e, ERR_FUNCTION, "what the build made is larger than %d MiB",
 			FUNCTION_LAYER_MAX_BYTES >> 20);
 		give_up(b, &e);
@@ -253,7 +286,7 @@ on_channel_end(void *arg, const struct err *e)
 		give_up(arg, e);
 }
 
-/* The sandbox's end as an error; 0: it built a layer. */
+/* The sandbox's end as an error; 0: it built a layer, or has nothing to add. */
 static int
 judge(const struct build_run *b, const struct spawn_result *r, struct err *e)
 {
@@ -282,21 +315,36 @@ judge(const struct build_run *b, const struct spawn_result *r, struct err *e)
 	if (r->reason == SPAWN_SIGNALED)
 		return err_set(e, ERR_FUNCTION, "the build was ended by signal %s%s",
 			       name ? "SIG" : "", name ? name : "unknown");
-	if (r->code || !b->replied || !b->tar_bytes)
+	if (r->code || !b->replied || !b->layer_bytes)
 		return err_set(e, ERR_FUNCTION, "the build ended (exit status %d) without a layer",
 			       r->code);
 	return 0;
 }
+
+static int order(struct build_run *b, struct err *e);
 
 static void
 on_done(void *arg, const struct spawn_result *r)
 {
 	struct build_run *b = arg;
 	struct err e = { 0 };
+	int rc;
 
 	sandbox_run_free(b->sandbox);
 	b->sandbox = NULL;
-	if (judge(b, r, &e) || unpack_layer(b, &e))
+	if (b->again && !b->cancelled && b->error.cls == ERR_NONE) {
+		b->again = false;
+		b->network = true;
+		rc = order(b, &e);
+	} else {
+		rc = judge(b, r, &e);
+		if (rc == 0 && b->reply.type == RUNTIME_RESULT) {
+			accept_package(b);
+			return;
+		}
+		rc = rc ? rc : unpack_layer(b, &e);
+	}
+	if (rc)
 		finish(b, &e);
 }
 
@@ -332,7 +380,7 @@ order(struct build_run *b, struct err *e)
 		.timeout_ns = c->build_timeout_s * NS_PER_S,
 		.cpu_millis = BUILD_CPU_MILLIS,
 		.pids = BUILD_PIDS,
-		.network = b->requirements ? SPAWN_NET_BUILD : SPAWN_NET_NONE,
+		.network = b->network ? SPAWN_NET_BUILD : SPAWN_NET_NONE,
 	};
 	char line[128];
 	int n;
@@ -344,7 +392,9 @@ order(struct build_run *b, struct err *e)
 		return -1;
 	loop_timer_after(b->telling, TELL_NS);
 	/* A tenth is left for what comes after pip: compilation and the tar. */
-	n = snprintf(line, sizeof line, "{\"v\":1,\"type\":\"build\",\"requirements_timeout_s\":%llu}\n",
+	n = snprintf(line, sizeof line,
+		     "{\"v\":1,\"type\":\"build\",\"network\":%s,\"requirements_timeout_s\":%llu}\n",
+		     b->network ? "true" : "false",
 		     (unsigned long long)(c->build_timeout_s - c->build_timeout_s / 10));
 	if (sandbox_run_send(b->sandbox, line, (size_t)n, NULL, 0, e))
 		give_up(b, e);
@@ -360,8 +410,16 @@ use_package(struct build_run *b, int status, const char *text, struct err *e)
 	char digest[65];
 
 	memcpy(digest, b->version.package_digest, sizeof digest);
-	if (layers_unpacked(status, text, digest, &b->requirements, e) ||
-	    layers_commit_private(layers, b->temp, b->package_layer, e)) {
+	if (layers_unpacked(status, text, digest, e))
+		return -1;
+	if (!b->runtime->build[0]) {
+		if (layers_commit(layers, b->temp, digest, e))
+			return -1;
+		b->temp[0] = '\0';
+		finish_with_package(b);
+		return 0;
+	}
+	if (layers_commit_private(layers, b->temp, b->package_layer, e)) {
 		b->package_layer[0] = '\0';
 		return -1;
 	}
@@ -401,9 +459,11 @@ on_package(void *arg, int fd, const struct err *why)
 {
 	struct build_run *b = arg;
 	struct err e = { 0 };
+	struct stat st;
 
 	b->blob = NULL;
 	b->file = fd;
+	b->layer_bytes = fd < 0 || fstat(fd, &st) ? 0 : (uint64_t)st.st_size;
 	if (why && why->cls == ERR_NOT_FOUND) {
 		err_set(&e, ERR_NOT_FOUND, "the version's package is not in the control plane's store");
 		finish(b, &e);
@@ -465,10 +525,8 @@ prepare(struct build_run *b, const struct message *job, struct err *e)
 	if (!b->telling)
 		return -1;
 	b->runtime = runtimes_find(n->c.runtimes, b->version.runtime);
-	if (!b->runtime || !b->runtime->build[0])
-		return err_set(e, ERR_INPUT, b->runtime ? "runtime '%s' has no build command"
-							: "the node has no runtime '%s'",
-			       b->version.runtime);
+	if (!b->runtime)
+		return err_set(e, ERR_INPUT, "the node has no runtime '%s'", b->version.runtime);
 	if (env_base(&b->env, e) || env_set_all(&b->env, b->runtime->env, e))
 		return -1;
 	b->blob = blob_get(n->c.blobs, b->version.package_digest, FUNCTION_PACKAGE_MAX_BYTES,

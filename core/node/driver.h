@@ -27,7 +27,7 @@ struct driver_outcome {
 	/* builds */
 	enum version_state version_state;
 	char layer_digest[65];
-	uint64_t layer_bytes;      /* of its tar */
+	uint64_t layer_bytes;      /* of its tar, or zip */
 	const char *build_log;     /* or NULL */
 	const char *build_reason;  /* why it failed, one sentence, or NULL */
 };

@@ -440,6 +440,19 @@ layers_commit_private(struct layers *s, const char *name, char digest[65], struc
 	return layers_commit(s, name, digest, e);
 }
 
+int
+layers_publish(struct layers *s, const char *private, const char *digest, struct err *e)
+{
+	char name[LAYER_NAME_MAX];
+
+	if (!rename_away(s, private, name))
+		return err_sys(e, ERR_NODE, "rename a package");
+	if (layers_commit(s, name, digest, e) == 0)
+		return 0;
+	layers_discard(s, name);
+	return -1;
+}
+
 struct helper *
 layers_unpack(struct layers *s, const char *kind, int fd, int dir,
 	      void (*fn)(void *arg, int status, const char *text), void *arg, struct err *e)
@@ -456,7 +469,7 @@ layers_unpack(struct layers *s, const char *kind, int fd, int dir,
 }
 
 int
-layers_unpacked(int status, const char *text, char digest[65], bool *requirements, struct err *e)
+layers_unpacked(int status, const char *text, char digest[65], struct err *e)
 {
 	struct json *j;
 	const char *sum;
@@ -475,8 +488,6 @@ layers_unpacked(int status, const char *text, char digest[65], bool *requirement
 		memcpy(digest, sum, 65);
 	else if (strcmp(sum, digest))
 		rc = err_set(e, ERR_NODE, "content of %.12s… has the digest %.12s…", digest, sum);
-	if (requirements)
-		*requirements = json_bool(j, "has_requirements", false);
 	json_free(j);
 	return rc;
 }
@@ -508,12 +519,22 @@ on_unpacked(void *arg, int status, const char *text)
 	int rc;
 
 	f->helper = NULL;
-	rc = layers_unpacked(status, text, f->digest, NULL, &e);
+	rc = layers_unpacked(status, text, f->digest, &e);
 	if (rc == 0)
 		rc = layers_commit(f->layers, f->name, f->digest, &e);
 	if (rc)
 		err_wrap(&e, "layer %.12s…", f->digest);
 	fetch_end(f, rc ? &e : NULL);
+}
+
+/* A tar begins with the name of an entry, which is function or opt. */
+static const char *
+kind_of(int fd)
+{
+	char magic[4];
+
+	return pread(fd, magic, sizeof magic, 0) == sizeof magic && !memcmp(magic, "PK\3\4", 4) ? "zip"
+												: "tar";
 }
 
 static void
@@ -530,7 +551,7 @@ on_blob(void *arg, int fd, const struct err *why)
 	f->fd = fd;
 	f->dir = layers_temp(f->layers, f->name, &e);
 	if (f->dir >= 0)
-		f->helper = layers_unpack(f->layers, "tar", f->fd, f->dir, on_unpacked, f, &e);
+		f->helper = layers_unpack(f->layers, kind_of(f->fd), f->fd, f->dir, on_unpacked, f, &e);
 	if (!f->helper)
 		fetch_end(f, &e);
 }

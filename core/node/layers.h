@@ -1,6 +1,6 @@
 /*
- * The node's layers: DIR/layers/sha256/<hex>/, each an unpacked tar, used read-only by the
- * sandboxes.  A cache: the control plane keeps every layer as a blob.
+ * The node's layers: DIR/layers/sha256/<hex>/, each an unpacked tar, or a package's zip that
+ * needed no build, used read-only by the sandboxes.  A cache: the control plane keeps every layer as a blob.
  *
  * A layer appears whole or not at all: it is unpacked as tmp.<id> and renamed.  Content is
  * not synced to disk; instead a start after a reboot throws away what the boot before had
@@ -74,6 +74,8 @@ void layers_discard(struct layers *s, const char *name);
 /* Makes it a layer for one build's sandbox, under a name of its own that looks like a digest:
  * 32 noughts and 32 random digits, by which a later start knows what to remove. */
 int layers_commit_private(struct layers *s, const char *name, char digest[65], struct err *e);
+/* Makes the private layer, which no sandbox uses, the layer digest.  It is gone in any case. */
+int layers_publish(struct layers *s, const char *private, const char *digest, struct err *e);
 /* Forgets a private layer that no sandbox uses. */
 void layers_remove(struct layers *s, const char *digest);
 
@@ -85,11 +87,9 @@ struct helper *layers_unpack(struct layers *s, const char *kind, int fd, int dir
 			     struct err *e);
 /*
  * What the unpacker's end means.  0: sha256 of the archive is digest ("" : any; then it is
- * given back there), *requirements tells whether there is a requirements.txt (NULL: not asked).
- * -1: ERR_FUNCTION (the archive's content) or ERR_NODE.
+ * given back there).  -1: ERR_FUNCTION (the archive's content) or ERR_NODE.
  */
-int layers_unpacked(int status, const char *text, char digest[65], bool *requirements,
-		    struct err *e);
+int layers_unpacked(int status, const char *text, char digest[65], struct err *e);
 
 /* pratai-node LAYERS_REMOVE NAME: removes NAME below descriptor 3.  The exit status. */
 #define LAYERS_REMOVE "--remove-tree"

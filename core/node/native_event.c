@@ -6,8 +6,9 @@
  *
  * The outcome is made when nothing of the sandbox is left, so that its usage is the final
  * one.  Which reason counts, in this order: more output than allowed (a property of the
- * function, however the race between pipe and channel went); a complete answer; what the
- * sandbox ended of.  A runtime that has answered and does not end is ended after LINGER_NS.
+ * function, however the race between pipe and channel went); a complete answer, but a failure
+ * when a process of the sandbox was killed for memory, which then is the cause; what the sandbox
+ * ended of.  A runtime that has answered and does not end is ended after LINGER_NS.
  */
 #include "core/node/native.h"
 
@@ -135,7 +136,7 @@ explain(struct event_run *run, const struct spawn_result *r)
 		snprintf(text, sizeof text, "the function printed more than %llu bytes",
 			 (unsigned long long)run->output.limit_bytes);
 		set_reason(ev, REASON_OUTPUT_EXCEEDED, "OutputExceeded", text);
-	} else if (run->complete) {
+	} else if (run->complete && (run->reply.ok || r->reason != SPAWN_MEMORY_EXCEEDED)) {
 		if (ev->reason == REASON_FUNCTION_FAILED && !ev->error_message)
 			ev->error_message = strdup("the function failed and did not say why");
 	} else if (r->reason == SPAWN_TIMEOUT || r->reason == SPAWN_MEMORY_EXCEEDED) {
@@ -259,8 +260,8 @@ on_line(void *arg, const char *line, size_t len)
 		reject(run, &e);
 		return CHANNEL_STOP;
 	}
-	if (reply.type == RUNTIME_LAYER) {
-		err_set(&e, ERR_FUNCTION, "the runtime's answer is malformed: a layer to an event");
+	if (reply.type == RUNTIME_LAYER || reply.type == RUNTIME_NETWORK) {
+		err_set(&e, ERR_FUNCTION, "the runtime's answer is malformed: a build's, to an event");
 		reject(run, &e);
 		return CHANNEL_STOP;
 	}

@@ -183,8 +183,8 @@ parse_members(const struct json *j, struct runtime_reply *out, struct event *ev,
 	    get_count(j, "import_us", &out->import_us, e) ||
 	    get_count(j, "run_us", &out->run_us, e) || get_count(j, "bytes", &out->bytes, e))
 		return -1;
-	if (!strcmp(type, "imported")) {
-		out->type = RUNTIME_IMPORTED;
+	if (!strcmp(type, "imported") || !strcmp(type, "network")) {
+		out->type = *type == 'i' ? RUNTIME_IMPORTED : RUNTIME_NETWORK;
 		out->ok = true;
 		return 0;
 	}

@@ -16,7 +16,7 @@ struct runtime {
 	char name[32]; /* of its directory */
 	char *description;
 	char *command[RUNTIME_ARGV_MAX + 1]; /* runs an event; NULL-ended */
-	char *build[RUNTIME_ARGV_MAX + 1];   /* builds a version; empty: nothing to build */
+	char *build[RUNTIME_ARGV_MAX + 1];   /* builds a version; empty: used as it is */
 	struct json *env;                    /* object of texts, or NULL */
 };
 

@@ -2,8 +2,9 @@
 compiles everything, and sends the layer for its sandboxes as a tar (pratai-runtime(7)).
 
 Runs once per version in a build sandbox: the package read-only at /function, /tmp
-writable, network only when there is a requirements.txt.  No code of the user's runs in
-this process; pip runs code of packages in processes of its own, without the channel.
+writable, no network; when requirements.txt names something it asks for that and runs
+again.  No code of the user's runs in this process; pip runs code of packages in processes
+of its own, without the channel.
 
 The same package and the same installed files give the same bytes: entries are sorted,
 times and owners fixed, and this process runs with a fixed hash seed, since the order of
@@ -72,6 +73,9 @@ def build(runner, root, channel):
     request = runner._package_codec()[0](line.decode("utf-8"))
     load("check").check(function, say)
     requirements = load("requirements")
+    if requirements.are_wanted(function) and not request.get("network"):
+        send_message(channel, runner, {"v": 1, "type": "network"})
+        return
     deps = requirements.install(function, root + "/tmp",
                                 request.get("requirements_timeout_s") or 600, say)
     roots = [function] + ([deps] if deps else [])

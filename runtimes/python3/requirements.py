@@ -23,9 +23,9 @@ DROPPED = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_REQUIRE_VIRT
 def install(function, scratch, timeout_s, say):
     """The directory below scratch with what was installed, or None; Failure
     RequirementsFailed."""
-    path = os.path.join(function, "requirements.txt")
-    if not os.path.isfile(path) or is_empty(path):
+    if not are_wanted(function):
         return None
+    path = os.path.join(function, "requirements.txt")
     say("installing requirements.txt")
     target = scratch + "/pratai-deps"
     os.mkdir(target, 0o755)
@@ -36,6 +36,11 @@ def install(function, scratch, timeout_s, say):
         raise Failure("RequirementsFailed", "pip could not install requirements.txt: " + (
             reason or "it ended with %s %d" % ("signal" if code < 0 else "status", abs(code))))
     return target
+
+
+def are_wanted(function):
+    path = os.path.join(function, "requirements.txt")
+    return os.path.isfile(path) and not is_empty(path)
 
 
 def is_empty(path):

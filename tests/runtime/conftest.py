@@ -112,7 +112,7 @@ def event(stage, root):
         error = (result or {}).get("error") or {}
         return types.SimpleNamespace(
             first=first, result=result, body=body, out=out, err=err, code=code, error=error,
-            ok=bool(result and result["ok"]), type=error.get("type"),
+            ok=bool(result and result.get("ok")), type=error.get("type"),
             message=error.get("message"), traceback=error.get("traceback"))
 
     return run
@@ -122,16 +122,17 @@ def event(stage, root):
 def build(stage, root):
     """build(files): the result line, the tar, the log, the exit status."""
 
-    def run(files, timeout_s=50, env=None):
+    def run(files, timeout_s=50, env=None, network=True):
         write_files(root, {"function/" + name: text for name, text in files.items()})
         p = Process(command_of(stage, "build", root), root / "tmp", env)
-        p.write(b'{"v":1,"type":"build","requirements_timeout_s":%d}\n' % timeout_s)
+        request = {"v": 1, "type": "build", "network": network, "requirements_timeout_s": timeout_s}
+        p.write(json.dumps(request).encode() + b"\n")
         result = p.line()
         tar = p.stream.read()
         out, err, code = p.end()
         error = (result or {}).get("error") or {}
         return types.SimpleNamespace(result=result, tar=tar, out=out, err=err, code=code,
-                                     ok=bool(result and result["ok"]), type=error.get("type"),
+                                     ok=bool(result and result.get("ok")), type=error.get("type"),
                                      message=error.get("message"))
 
     return run

@@ -132,6 +132,13 @@ def test_requirements(build, root):
     assert marshal.loads(content(r, pyc)[16:]).co_filename == "/opt/deps/small.py"
 
 
+def test_network_is_asked_for_when_it_is_needed(build):
+    r = build({"main.py": GOOD, "requirements.txt": "small==1.0\n"}, network=False)
+    assert r.result == {"v": 1, "type": "network"} and r.code == 0 and r.tar == b""
+    r = build({"requirements.txt": "# none\n"}, network=False)
+    assert r.ok and r.result["type"] == "layer"
+
+
 def test_file_of_the_package_as_requirement(build, root):
     wheel(root / "function", "inner", {"inner.py": ""})
     r = build({"main.py": GOOD, "requirements.txt": "./inner-1.0-py3-none-any.whl\n"},

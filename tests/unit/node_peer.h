@@ -469,23 +469,29 @@ peer_build_dir(char out[4096])
 		*strrchr(out, '/') = '\0';
 }
 
-/* A runtime of the tests' own: the function itself speaks on the channel. */
+/* Runtimes of the tests' own: the function itself speaks on the channel; plain has no build. */
 static void
-peer_raw_runtime(const char *runtimes, const char *build)
+peer_own_runtimes(const char *runtimes, const char *build)
 {
 	static const char raw[] = "{\"name\":\"raw\",\"command\":[\"/usr/bin/python3\",\"-I\",\"-S\","
 				  "\"/function/main.py\"],\"build\":[\"/usr/bin/python3\",\"-I\","
 				  "\"/function/build.py\"]}";
+	static const char plain[] = "{\"command\":[\"/usr/bin/python3\",\"-I\",\"-S\",\"/function/main.py\"],"
+				    "\"build\":[]}";
 	char command[9000];
 	FILE *f;
 
-	snprintf(command, sizeof command, "mkdir -p %s/raw/layer && cp -r %s/runtimes/python3 %s/",
-		 runtimes, build, runtimes);
+	snprintf(command, sizeof command, "mkdir -p %s/raw/layer %s/plain/layer && "
+		 "cp -r %s/runtimes/python3 %s/", runtimes, runtimes, build, runtimes);
 	if (system(command))
 		abort();
 	snprintf(command, sizeof command, "%s/raw/runtime.json", runtimes);
 	f = fopen(command, "w");
 	fputs(raw, f);
+	fclose(f);
+	snprintf(command, sizeof command, "%s/plain/runtime.json", runtimes);
+	f = fopen(command, "w");
+	fputs(plain, f);
 	fclose(f);
 }
 
@@ -507,7 +513,7 @@ peer_node_start(const char *const *more)
 	snprintf(program, sizeof program, "%s/pratai-node", build);
 	snprintf(state, sizeof state, "%s/state", peer.dir);
 	snprintf(runtimes, sizeof runtimes, "%s/runtimes", peer.dir);
-	peer_raw_runtime(runtimes, build);
+	peer_own_runtimes(runtimes, build);
 	snprintf(join, sizeof join, "http://127.0.0.1:%d", peer.port);
 	if (pipe2(pipe_fds, O_CLOEXEC))
 		return -1;

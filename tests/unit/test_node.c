@@ -461,6 +461,10 @@ hostile_runtimes(void **state)
 		{ "c.close(); sys.exit(0)", "exit status 0", REASON_FUNCTION_FAILED },
 		{ "os.kill(os.getpid(), 11)", "signal SIGSEGV", REASON_FUNCTION_FAILED },
 		{ "x = b'x' * (1 << 30)", "128 MiB of memory", REASON_MEMORY_EXCEEDED },
+		{ "pid = os.fork() or [b'x' * (1 << 30)]; os.waitpid(pid, 0); send('{\"v\":1,\"type\":"
+		  "\"result\",\"ok\":false,\"error\":{\"message\":\"a child ended\"}}\\n')",
+		  "128 MiB of memory", REASON_MEMORY_EXCEEDED },
+		{ "send('{\"v\":1,\"type\":\"network\"}\\n')", "malformed", REASON_FUNCTION_FAILED },
 		{ "print('y' * (2 << 20)); answer(b'too late')", "more than 1048576 bytes",
 		  REASON_OUTPUT_EXCEEDED },
 		{ "os.write(2, b'z' * 70000); answer(b'')", "", REASON_NONE },

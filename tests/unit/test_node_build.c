@@ -260,7 +260,9 @@ hostile_builds(void **state)
 		{ "x = b'x' * (1 << 30)", "96 MiB of memory" },
 		{ "time.sleep(99)", "within 20 s" },
 		{ "c.sendall(b'rubbish\\n'); time.sleep(60)", "malformed" },
-		{ "c.sendall(b'{\"v\":1,\"type\":\"result\",\"ok\":true}\\n'); time.sleep(60)", "no layer" },
+		{ "c.sendall(b'{\"v\":1,\"type\":\"result\",\"ok\":true}\\n'); sys.exit(4)", "exit status 4" },
+		{ "c.sendall(b'{\"v\":1,\"type\":\"network\"}\\n'); time.sleep(60)",
+		  "asks for the network that it has" },
 		{ "c.sendall(b'{\"v\":1,\"type\":\"result\",\"ok\":false,\"error\":{\"type\":\"E\","
 		  "\"message\":\"said so\"}}\\n'); sys.exit(1)", "said so" },
 		{ "c.sendall(b'{\"v\":1,\"type\":\"layer\",\"ok\":true}\\n')", "without a layer" },
@@ -282,6 +284,85 @@ hostile_builds(void **state)
 		assert_non_null(r->m.build_log);
 		assert_true(strlen(r->m.build_log) < 300 << 10);
 	}
+}
+
+/* Of an event without a payload. */
+static const char *
+answer_of(const char *runtime, const char *layer)
+{
+	struct message m = { .type = MSG_JOB, .kind = JOB_EVENT, .session = peer.session,
+			     .lease = { 1, ++peer.seq } };
+	struct peer_result *r;
+
+	fill_version(&m.version, runtime);
+	m.version.state = VERSION_READY;
+	memcpy(m.version.package_digest, layer, 65);
+	memcpy(m.version.layer_digest, layer, 65);
+	m.event.id = id_new();
+	m.event.function_id = m.version.function_id;
+	assert_int_equal(peer_send(&m, NULL, 0), 0);
+	message_clear(&m);
+	r = next_result();
+	assert_int_equal(r->m.event.reason, REASON_NONE);
+	return r->response;
+}
+
+static void
+package_that_needs_no_build(void **state)
+{
+	static const struct peer_file files[] = {
+		{ "main.py", "import socket\nc = socket.socket(fileno=3)\n"
+			     "c.sendall(b'{\"v\":1,\"type\":\"result\",\"ok\":true,\"bytes\":4}\\nmine')\n" },
+		{ "build.py", "import socket\nc = socket.socket(fileno=3)\n"
+			      "c.sendall(b'{\"v\":1,\"type\":\"result\",\"ok\":true}\\n')\n" },
+		{ NULL, NULL },
+	};
+	static const struct peer_file other[] = {
+		{ "main.py", "import socket\nc = socket.socket(fileno=3)\n"
+			     "c.sendall(b'{\"v\":1,\"type\":\"result\",\"ok\":true,\"bytes\":5}\\nother')\n" },
+		{ NULL, NULL },
+	};
+	struct peer_blob *package;
+	struct peer_result *r;
+	size_t len;
+	char *data;
+
+	NEEDS_ROOT();
+	/* accepted by the build, then without one */
+	for (int i = 0; i < 2; i++) {
+		r = build(i ? "plain" : "raw", files);
+		assert_state(r, VERSION_READY, "");
+		package = peer_blob_find(r->m.version.layer_digest);
+		assert_non_null(package);
+		assert_int_equal(package->puts, 0);
+		assert_int_equal(r->m.build_layer_bytes, package->len);
+	}
+	package->gets = 0;
+	assert_string_equal(answer_of("plain", package->digest), "mine");
+	assert_int_equal(package->gets, 0);
+	/* on a node that did not build it */
+	data = peer_archive("zip", other, &len);
+	package = peer_blob_add(NULL, data, len);
+	assert_string_equal(answer_of("plain", package->digest), "other");
+	assert_int_equal(package->gets, 1);
+}
+
+static void
+network_is_given_when_it_is_asked_for(void **state)
+{
+	static const struct peer_file files[] = {
+		{ "build.py", "import socket, sys\nc = socket.socket(fileno=3)\n"
+			      "asked = c.recv(4096)\n"
+			      "links = len(open('/proc/net/dev').readlines()) - 2\nprint('links', links, asked)\n"
+			      "if b'\"network\":false' in asked and links == 1:\n"
+			      "    c.sendall(b'{\"v\":1,\"type\":\"network\"}\\n')\n"
+			      "elif b'\"network\":true' in asked and links == 2:\n"
+			      "    c.sendall(b'{\"v\":1,\"type\":\"result\",\"ok\":true}\\n')\n" },
+		{ NULL, NULL },
+	};
+
+	NEEDS_ROOT();
+	assert_state(build("raw", files), VERSION_READY, "");
 }
 
 static void
@@ -314,7 +395,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		EACH(package_becomes_layer_and_runs), EACH(two_builds_of_one_package_at_once),
 		EACH(bad_packages),                   EACH(hostile_builds),
-		EACH(upload_that_is_refused_at_first),
+		EACH(upload_that_is_refused_at_first), EACH(package_that_needs_no_build),
+		EACH(network_is_given_when_it_is_asked_for),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

@@ -82,6 +82,8 @@ test_good(void **state)
 		{ .name = "bin/tool", .data = "#!", .attributes = UNIX_ATTRIBUTES(S_IFREG | 04755) },
 		{ .name = "bin/link", .data = "../main.py", .attributes = UNIX_ATTRIBUTES(S_IFLNK | 0777) },
 		{ .name = "ü/Main.py", .data = "" },
+		{ .name = "main", .data = "" },
+		{ .name = "bin/main", .data = "" },
 	};
 	struct unpack_result r;
 	struct buf b = { 0 };
@@ -90,17 +92,19 @@ test_good(void **state)
 
 	for (int zip64 = 0; zip64 < 2; zip64++) {
 		b.len = 0;
-		build_zip(&b, items, 7, &(struct shape){ .zip64 = zip64, .comment = "a comment" });
+		build_zip(&b, items, 9, &(struct shape){ .zip64 = zip64, .comment = "a comment" });
 		assert_int_equal(unpack(NULL, &b, &r, &e), 0);
 	}
 	assert_int_equal(unpack(p, &b, &r, &e), 0);
-	assert_int_equal(r.entries, 7);
+	assert_int_equal(r.entries, 9);
 	assert_int_equal(r.bytes, 29 + 4 + 2);
 	assert_int_equal(r.archive_bytes, b.len);
 	assert_true(r.has_requirements);
 	assert_int_equal(strlen(r.sha256), 64);
 	assert_int_equal(stat_of(p, "function").st_mode, S_IFDIR | 0555);
 	assert_int_equal(stat_of(p, "function/main.py").st_mode, S_IFREG | 0444);
+	assert_int_equal(stat_of(p, "function/main").st_mode, S_IFREG | 0555);
+	assert_int_equal(stat_of(p, "function/bin/main").st_mode, S_IFREG | 0444);
 	assert_int_equal(stat_of(p, "function/bin").st_mode, S_IFDIR | 0555);
 	assert_int_equal(stat_of(p, "function/bin/tool").st_mode, S_IFREG | 0555);
 	assert_int_equal(stat_of(p, "function/bin/tool").st_mtime, 315532800);
