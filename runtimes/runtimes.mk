@@ -21,6 +21,28 @@ $(python3_stage)/.staged: $(python3_parts) runtimes/python3/runtime.json runtime
 		-s $(python3_layer) -p /opt/pratai/python3 $(python3_layer)
 	@touch $@
 
+# exec: static, so that it runs in an image with nothing else.
+
+exec_parts := $(patsubst runtimes/%.c,$(B)/runtime-objects/%.o,$(wildcard runtimes/exec/*.c))
+exec_stage := $(B)/runtimes/exec
+exec_program := $(exec_stage)/layer/opt/pratai/exec/serve
+
+runtimes: $(exec_program) $(exec_stage)/runtime.json
+
+# Not beside the staged files, which are installed.
+$(B)/runtime-objects/%.o: runtimes/%.c Makefile
+	$(Q)mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(exec_program): $(exec_parts) $(base)
+	$(Q)mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) $(if $(SAN)$(COV),,-static-pie) -o $@ $^ -lm
+
+$(exec_stage)/runtime.json: runtimes/exec/runtime.json
+	$(Q)install -D -m 0644 $< $@
+
 # Reads what users upload and what builds send, locked in: core/build/unpack_main.c.
 
 $(B)/pratai-unpack: $(B)/core/build/unpack_main.o $(B)/core/build/unpack_lock.o \

@@ -32,6 +32,10 @@ enum json_form json_scan(const void *data, size_t len, size_t *at);
  */
 bool json_only_member(const void *data, size_t len, const char *key, size_t *at, size_t *n);
 
+/* The bytes of the member's value, the first of that name, in the JSON object data, which has
+ * passed json_check.  False: it is not there, and *at and *n are as they were. */
+bool json_member(const void *data, size_t len, const char *key, size_t *at, size_t *n);
+
 /* ---- Trees ---- */
 
 /* The value, to be freed with json_free.  NULL: not JSON; e (ERR_INPUT) says where. */

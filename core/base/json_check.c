@@ -284,33 +284,63 @@ key_is(const unsigned char *from, const unsigned char *to, const char *key)
 	return *key == '\0';
 }
 
-bool
-json_only_member(const void *data, size_t len, const char *key, size_t *at, size_t *n)
+/* After the brace or a comma: whether the next member is called key, and its value. */
+static bool
+next_member(struct scan *s, const char *key, struct scan *value)
 {
-	struct scan s = {.p = data, .end = (const unsigned char *)data + len};
-	const unsigned char *from, *quote, *value, *end;
+	const unsigned char *from, *quote;
+
+	scan_space(s);
+	from = s->p + 1;
+	value->p = value->end = NULL;
+	if (!scan_string(s))
+		return false;
+	quote = s->p - 1;
+	scan_space(s);
+	if (!scan_char(s, ':'))
+		return false;
+	scan_space(s);
+	value->p = s->p;
+	if (scan_value(s) != JSON_FORM_OK)
+		return false;
+	value->end = s->p;
+	scan_space(s);
+	return key_is(from, quote, key);
+}
+
+static void
+tell_place(const struct scan *value, const void *data, size_t *at, size_t *n)
+{
+	*at = (size_t)(value->p - (const unsigned char *)data);
+	*n = (size_t)(value->end - value->p);
+}
+
+bool
+json_member(const void *data, size_t len, const char *key, size_t *at, size_t *n)
+{
+	struct scan s = {.p = data, .end = (const unsigned char *)data + len}, value;
 
 	scan_space(&s);
 	if (!scan_char(&s, '{'))
 		return false;
+	do {
+		if (next_member(&s, key, &value)) {
+			tell_place(&value, data, at, n);
+			return true;
+		}
+	} while (value.end && scan_char(&s, ','));
+	return false;
+}
+
+bool
+json_only_member(const void *data, size_t len, const char *key, size_t *at, size_t *n)
+{
+	struct scan s = {.p = data, .end = (const unsigned char *)data + len}, value;
+
 	scan_space(&s);
-	from = s.p + 1;
-	if (!scan_string(&s))
+	/* The place is told last: a caller that was told no goes on with what it had. */
+	if (!scan_char(&s, '{') || !next_member(&s, key, &value) || !scan_char(&s, '}'))
 		return false;
-	quote = s.p - 1;
-	scan_space(&s);
-	if (!scan_char(&s, ':') || !key_is(from, quote, key))
-		return false;
-	scan_space(&s);
-	value = s.p;
-	if (scan_value(&s) != JSON_FORM_OK)
-		return false;
-	end = s.p;
-	scan_space(&s);
-	if (!scan_char(&s, '}'))
-		return false;
-	/* Only now: a caller that was told no goes on with what it had. */
-	*at = (size_t)(value - (const unsigned char *)data);
-	*n = (size_t)(end - value);
+	tell_place(&value, data, at, n);
 	return true;
 }

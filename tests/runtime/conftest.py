@@ -1,4 +1,4 @@
-"""Drives the python3 runtime as a node does, over the channel, without a sandbox.
+"""Drives a runtime (python3, where a module says no other) as a node does, over the channel, without a sandbox.
 
 The programs are those that were built: PRATAI_BUILD names the directory (default: build).
 """
@@ -13,14 +13,24 @@ import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("PRATAI_BUILD", TOP / "build")).resolve()
-STAGE = BUILD / "runtimes" / "python3"
 SECONDS = 60
 
 
+def stage_of(runtime):
+    stage = BUILD / "runtimes" / runtime
+    assert stage.is_dir(), f"{stage} is not there: make runtimes"
+    return stage
+
+
+# Modules that test another runtime have these two of their own.
 @pytest.fixture(scope="session")
 def stage():
-    assert STAGE.is_dir(), f"{STAGE} is not there: make runtimes"
-    return STAGE
+    return stage_of("python3")
+
+
+@pytest.fixture(scope="session")
+def entry():
+    return "main.py"
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +53,8 @@ def write_files(root, files):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        if path.name == "main":
+            path.chmod(0o555)
 
 
 def command_of(stage, key, root):
@@ -88,12 +100,12 @@ class Process:
 
 
 @pytest.fixture
-def event(stage, root):
+def event(stage, entry, root):
     """event(files, payload…): what became of one event."""
 
     def run(files, payload=None, kind=None, env=None, **members):
         if isinstance(files, str):
-            files = {"main.py": files}
+            files = {entry: files}
         write_files(root, {"function/" + name: text for name, text in files.items()})
         data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         kind = kind or ("none" if payload is None else "json")

@@ -200,6 +200,34 @@ test_only_member(void **state)
 }
 
 static void
+member(const char *text, const char *key, const char *expected)
+{
+	size_t at = 0, n = 0;
+	bool is = json_member(text, strlen(text), key, &at, &n);
+
+	assert_int_equal(is, expected != NULL);
+	if (expected) {
+		assert_int_equal(n, strlen(expected));
+		assert_memory_equal(text + at, expected, n);
+	}
+}
+
+static void
+test_member(void **state)
+{
+	static const char text[] = " { \"a\" : { \"b\" : 1 } , \"s\":\"\\\"b\\\":2\",\"\\u0062\":[3] ,\"b\":4}";
+
+	(void)state;
+	member(text, "a", "{ \"b\" : 1 }");
+	member(text, "b", "[3]");
+	member(text, "s", "\"\\\"b\\\":2\"");
+	member(text, "c", NULL);
+	member("{}", "a", NULL);
+	member("[1]", "a", NULL);
+	member("\"a\"", "a", NULL);
+}
+
+static void
 refused(const char *text, const char *why)
 {
 	struct err e = {0};
@@ -349,7 +377,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_check_takes),     cmocka_unit_test(test_check_refuses),
 		cmocka_unit_test(test_check_truncated), cmocka_unit_test(test_depth),
-		cmocka_unit_test(test_only_member),     cmocka_unit_test(test_parse_refuses),
+		cmocka_unit_test(test_member), cmocka_unit_test(test_only_member),     cmocka_unit_test(test_parse_refuses),
 		cmocka_unit_test(test_parse_reads),     cmocka_unit_test(test_build),
 		cmocka_unit_test(test_many_members),    cmocka_unit_test(test_long_number),
 	};
