@@ -93,6 +93,7 @@ int cmd_token_create(struct client *c);
 int cmd_token_list(struct client *c);
 int cmd_token_delete(struct client *c);
 int cmd_image_import(struct client *c);
+int cmd_image_export(struct client *c);
 int cmd_image_list(struct client *c);
 int cmd_image_delete(struct client *c);
 int cmd_image_gc(struct client *c);

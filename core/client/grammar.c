@@ -144,6 +144,10 @@ static const struct command commands[] = {
 	  "PATH is an OCI layout (a directory or a tar), what `docker save` wrote, or the tar of a\n"
 	  "root directory; - is standard input.\n",
 	  cmd_image_import },
+	{ "image-export", "REF PATH", 2, 2, COMMAND_OUTPUT, image_options,
+	  "write an image as an OCI layout",
+	  "PATH becomes a directory, or a tar when it ends in .tar; - is a tar on standard output.\n",
+	  cmd_image_export },
 	{ "image-list", "", 0, 0, COMMAND_OUTPUT, image_options, "the images of this machine", NULL,
 	  cmd_image_list },
 	{ "image-delete", "REF...", 1, OPT_OPERANDS_MAX, 0, image_options, "forget images",

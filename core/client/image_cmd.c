@@ -18,6 +18,7 @@
 #include "core/base/json.h"
 #include "core/client/client.h"
 #include "core/client/program.h"
+#include "rootfs/image_export.h"
 #include "rootfs/image_import.h"
 #include "rootfs/store.h"
 
@@ -158,6 +159,36 @@ cmd_image_import(struct client *c)
 	}
 	text = describe(opt_get(&c->v, "name"), &image, true);
 	if (!text)
+		rc = no_memory();
+	else if (render_record(&c->out, span_of(text, strlen(text)), "digest", &e))
+		rc = client_fail(&e);
+	free(text);
+	image_free(&image);
+	return rc;
+}
+
+/* ---- image-export ---- */
+
+int
+cmd_image_export(struct client *c)
+{
+	static struct image image; /* large */
+	bool terminal = isatty(STDERR_FILENO);
+	struct image_export x = { .name = c->v.operands[0], .path = c->v.operands[1],
+				  .progress = terminal ? draw : NULL };
+	struct image_store s = { .dir = -1, .lock = -1 };
+	struct err e = { 0 };
+	char *text = NULL;
+	int rc = crypto_init(&e) || open_store(c, &s, STORE_READ, &e) ||
+		 image_export(&s, &x, &image, &e);
+
+	wipe(terminal);
+	store_close(&s);
+	if (rc)
+		rc = client_fail(&e);
+	else if (!strcmp(x.path, "-")) /* standard output is the image */
+		rc = CLIENT_OK;
+	else if (!(text = describe(x.name, &image, false)))
 		rc = no_memory();
 	else if (render_record(&c->out, span_of(text, strlen(text)), "digest", &e))
 		rc = client_fail(&e);
