@@ -370,7 +370,7 @@ write_hardlink(struct layer_writer *w, const char *path, const struct tar_entry 
 	if (!*target || below_mark(target) || starts(strrchr(target, '/') ? strrchr(target, '/') + 1 : target,
 						      WHITEOUT))
 		return layer_refuse(path, "is a hard link to what cannot be linked", e);
-	if (find_target(w, path, target, e))
+	if (layer_resolve(w, target, e) || find_target(w, path, target, e))
 		return -1;
 	if (!strcmp(path, target))
 		return 0;
@@ -454,7 +454,7 @@ layer_write_entry(struct layer_writer *w, struct tar_stream *t, const struct tar
 
 	if (++w->entries > LAYER_ENTRIES_MAX)
 		return err_set(e, ERR_LIMIT, "the layer has more than %d entries", LAYER_ENTRIES_MAX);
-	if (clean_name(x->name, path, e))
+	if (clean_name(x->name, path, e) || layer_resolve(w, path, e))
 		return -1;
 	slash = strrchr(path, '/');
 	last = slash ? slash + 1 : path;

@@ -5,7 +5,7 @@
  * Never outside: a parent is opened by openat2 with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
  * the last part is made, removed or changed by *at calls that follow nothing.  A name with
  * ".." is refused, one that begins with "/" or "./" is taken from the layer's root, one
- * below a symbolic link is refused.
+ * below a symbolic link of its own layer is refused (of a lower one: layer_links.c).
  *
  *   whiteout (.wh.NAME, whatever its type)  a character device 0, 0, which an overlay in a
  *                      user namespace honours and anybody may make

@@ -1,6 +1,7 @@
 /*
  * What the files of the layer writer share: layer_write.c has the entries, layer_dirs.c the
- * directories that they are in, layer_marks.c the deletions.
+ * directories that they are in, layer_marks.c the deletions, layer_links.c the names over links of lower
+ * layers.
  */
 #ifndef PRATAI_LAYER_WRITE_PRIVATE_H
 #define PRATAI_LAYER_WRITE_PRIVATE_H
@@ -18,6 +19,9 @@ int layer_cannot(const char *path, struct err *e);
  * allowed here.
  */
 int layer_parent(struct layer_writer *w, const char *path, const char **last, struct err *e);
+
+/* Where the name leads over links of lower layers, what it means. */
+int layer_resolve(struct layer_writer *w, char path[LAYER_PATH_MAX + 1], struct err *e);
 
 /* The directory dir/last is there when this returns, empty or not; its descriptor.  What else
  * was there is replaced, and what lower layers have below it hidden. */

@@ -379,4 +379,27 @@ def test_a_hard_link_into_a_lower_layer(images):
     images.refuse(Layout(base, tar(entry(".wh.gone", "")), tar(hard("h", "gone"))), "not there")
     # A lower link is not followed.
     images.refuse(Layout(tar(link("e", "/etc")), tar(hard("h", "e/passwd"))), "not there")
-    images.refuse(Layout(tar(link("e", "/etc")), tar(entry("e/f", "x"))), "symbolic link")
+
+
+def test_names_over_links_of_lower_layers(images):
+    """As umoci has it: inside the image, wherever the links say they lead."""
+    base = tar(entry("usr"), entry("usr/lib", mode=0o711), link("lib", "usr/lib"), link("abs", "/usr/../usr/./lib"),
+               link("up", "../../../../lib"), link("out", "/../../../../etc"), link("loop", "loop"), entry("f", "x"),
+               link("none", "/not/there"))
+    images.take(Layout(base, tar(entry("lib/a", "a"), entry("abs/b", "b"), entry("up/c", "c"), link("lib/l", "a"),
+                                 hard("h", "lib/a"), entry("lib/.wh.gone", ""), entry("none/n", "n"))))
+    found = tree(images.layers()[1])
+    assert set(found) == {".", "usr", "usr/lib", "h", "not", "not/there", "not/there/n",
+                          *("usr/lib/" + n for n in ("a", "b", "c", "l", "gone"))}
+    assert found["usr/lib"]["mode"] == 0o711 and found["h"]["inode"] == found["usr/lib/a"]["inode"] or \
+        found["usr/lib/a"]["inode"] == "h"
+    key, diff = images.record()["layer"][1].split()[2], images.record()["layer"][1].split()[1]
+    assert key != diff
+    # A directory of the layer's own takes a link's place.
+    images.take(Layout(base, tar(entry("lib"), entry("lib/a", "a"))), "y")
+    assert set(tree(images.layers("y")[1])) == {".", "lib", "lib/a"}
+    images.refuse(Layout(base, tar(entry("loop/x", "x"))), "leads to itself")
+    images.refuse(Layout(base, tar(link("lib", "/usr/lib"), entry("lib/x", "x"))), "symbolic link")
+    assert not os.path.exists("/etc/pratai-test-escape")
+    images.take(Layout(base, tar(entry("out/pratai-test-escape", "x"))), "z")
+    assert set(tree(images.layers("z")[1])) == {".", "etc", "etc/pratai-test-escape"}
