@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -82,6 +83,26 @@ become(const struct image_worker *m, const struct start *c)
 
 /* ---- Starting ---- */
 
+/* The directory as a mount of its own, attached nowhere.  An ordinary user cannot have one: the
+ * directory itself. */
+static int
+detach(int dir, uint64_t attributes, struct err *e)
+{
+	struct mount_attr attr = {
+		.attr_set = attributes | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
+	};
+	CLEAN_FD int tree = -1;
+
+	if (geteuid() != 0)
+		tree = fcntl(dir, F_DUPFD_CLOEXEC, 3);
+	else if ((tree = open_tree(dir, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)) >= 0 &&
+		 mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof attr))
+		fd_close(&tree);
+	if (tree < 0)
+		err_sys(e, ERR_NODE, "make a mount of the image store for the unpacker");
+	return fd_steal(&tree);
+}
+
 static int
 write_proc(pid_t pid, const char *file, const char *text)
 {
@@ -130,13 +151,19 @@ start(struct worker *w, const struct image_worker *m, int temp, int store, bool 
       struct err *e)
 {
 	CLEAN_FD int program = open(m->program, O_RDONLY | O_CLOEXEC);
-	struct start c = { .program = program, .temp = temp, .store = store, .parent = getpid(),
+	struct start c = { .program = program, .parent = getpid(),
 			   .owners = geteuid() == 0 };
+	CLEAN_FD int own_temp = detach(temp, 0, e);
+	CLEAN_FD int own_store = own_temp < 0 ? -1 : detach(store, MOUNT_ATTR_RDONLY, e);
 	int out[2], broker[2], go[2], rc = -1;
 	long pid = -1;
 
 	if (program < 0)
 		return err_sys(e, ERR_NODE, "open %s", m->program);
+	if (own_store < 0)
+		return -1;
+	c.temp = own_temp;
+	c.store = own_store;
 	if (!make_pipes(w, out, broker, go, directory, e)) {
 		pid = syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, 0);
 		if (pid == 0) {

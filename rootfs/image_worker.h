@@ -7,6 +7,10 @@
  * image's users and still is nobody on the machine; as an ordinary user's it maps 0 to that
  * user alone, and all files become the user's.
  *
+ * The layers that are kept belong to the same ids.  So that even a worker that was taken over
+ * cannot change them, root's gets the store as a mount of its own that is read-only, and its
+ * temporary directory as another, from which no ".." leads out.
+ *
  * The broker: the worker may not open the user's files, so for a layout directory it asks
  * for names over a socket, and gets descriptors of "index.json" and "blobs/sha256/HEX" below
  * the directory, and of nothing else.

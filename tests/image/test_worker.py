@@ -41,9 +41,14 @@ def test_it_is_nobody(stopped):
     assert os.readlink(f"/proc/{pid}/ns/user") != os.readlink("/proc/self/ns/user")
     assert (s["NoNewPrivs"], s["Seccomp"]) == ("1", "2")
     assert pathlib.Path(f"/proc/{pid}/environ").read_bytes() == b""
+    # The store is read-only for it, and its own directory is the root of a mount.
+    flags = {n: os.statvfs(f"/proc/{pid}/fd/{n}").f_flag for n in (3, 4)}
+    assert not flags[3] & os.ST_RDONLY and flags[4] & os.ST_RDONLY
+    assert all(f & os.ST_NOSUID and f & os.ST_NODEV for f in flags.values())
+    assert os.path.samefile(f"/proc/{pid}/fd/3/..", f"/proc/{pid}/fd/3")
     fds = {int(n): os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")}
     store = [v for n, v in fds.items() if n > 2]
-    assert all("/images" in v for v in store), fds
+    assert len(store) < 8 and not [v for v in store if v.startswith(("/root", "/etc", "socket"))], fds
 
 
 def test_memory_is_flat(stopped):
