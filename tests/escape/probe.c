@@ -185,7 +185,7 @@ attempt(const char *verb)
 			_exit(0);
 		return rc;
 	}
-	if (!probe_other(verb, &rc))
+	if (!strncmp(verb, "hoard=", 6) ? !probe_hoard(verb + 6, &rc) : !probe_other(verb, &rc))
 		return rc;
 	fprintf(stderr, "probe: no verb %s\n", verb);
 	exit(2);
@@ -194,7 +194,8 @@ attempt(const char *verb)
 static bool
 is_held(const char *verb)
 {
-	static const char *const held[] = { "flock", "lease", "listen", "watch", "seen", "at=" };
+	static const char *const held[] = { "flock", "lease", "listen", "watch", "seen", "at=",
+					    "hoard=" };
 
 	for (size_t i = 0; i < sizeof held / sizeof held[0]; i++)
 		if (!strncmp(verb, held[i], strlen(held[i])))

@@ -8,5 +8,7 @@
 
 /* Tries verb: its result in *rc (-1 with errno) and 0, or -1 when there is no such verb. */
 int probe_other(const char *verb, long *rc);
+/* The same of what is hoarded. */
+int probe_hoard(const char *kind, long *rc);
 
 #endif
