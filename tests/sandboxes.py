@@ -197,8 +197,10 @@ def become_ordinary(run, cgroup=None):
     if cgroup:
         for name in ".", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads":
             os.chown(cgroup / name, 1001, 1001)
-        run.program = ["/bin/sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(cgroup),
-                       *run.program]
+        # As a service manager would start it again: in the group itself, and once that has
+        # sandboxes and so may have no process of its own, in the leaf that was made for them.
+        enter = 'leaf=$0/pratai-supervisor; [ -d "$leaf" ] || leaf=$0; echo 0 >"$leaf/cgroup.procs" && exec "$@"'
+        run.program = ["/bin/sh", "-c", enter, str(cgroup), *run.program]
 
 
 @pytest.fixture
