@@ -171,6 +171,8 @@ def main():
         # In an emulated machine (tests/vm) there is no network.
         left_out = ["slow"] * a.quick + ["index"] * ("PRATAI_EMULATED" in os.environ)
         c.pytest("system", "-m", " and ".join("not " + m for m in left_out))
+    if "faults" in a.suites:  # of a test build, which has nothing else
+        c.pytest("faults", tests=["tests/sandbox/test_faults.py"])
     if "service" in a.suites:
         c.pytest("service")
     if "soak" in a.suites or not a.quick and wanted("soak"):

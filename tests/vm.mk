@@ -6,6 +6,7 @@ packages += qemu-system-x86 seabios systemd strace
 
 check-vm: all unit-tests
 	$(Q)$(MAKE) $(bench_programs)
-	$(Q)tests/vm/machines $(abspath $(B))
+	$(Q)$(MAKE) DEBUG=1 B=$(B)-vm-test $(B)-vm-test/pratai
+	$(Q)tests/vm/machines $(abspath $(B)) $(abspath $(B)-vm-test)
 
 .PHONY: check-vm
