@@ -118,7 +118,14 @@ apply_whiteout(struct layer_writer *w, const char *path, bool copied, struct err
 		fd = openat(dir, last, OPEN_DIR);
 		return fd < 0 ? layer_cannot(path, e) : layer_set_opaque(fd, path, e);
 	}
-	return errno != ENOENT || mknodat(dir, last, S_IFCHR, 0) ? layer_cannot(path, e) : 0;
+	if (errno != ENOENT)
+		return layer_cannot(path, e);
+	if (!mknodat(dir, last, S_IFCHR, 0))
+		return 0;
+	if (errno == EPERM)
+		return err_set(e, ERR_NODE, "the image store's file system cannot hold whiteouts, which a "
+			       "layer's deletions need (an overlay cannot; see --root)");
+	return layer_cannot(path, e);
 }
 
 int

@@ -106,6 +106,23 @@ def test_the_configuration(images, base):
     assert p.returncode == 125 and "no command" in p.stderr and p.stderr.count("\n") == 1
 
 
+def test_a_store_that_cannot_map_ids(images, base, tmp):
+    """On an overlay: files are nobody's, permissions for others apply, and marks still count."""
+    for name in "lower", "upper", "work", "root":
+        (tmp / name).mkdir()
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", f"lowerdir={tmp}/lower,upperdir={tmp}/upper,workdir={tmp}/work",
+                    images.root], check=True)
+    try:
+        images.take(Layout(base, tar(entry("secret", "s", mode=0o600), entry("open", "o\n"), entry("d"), entry("d/old", "x")),
+                           tar(entry("d"), entry("d/.wh..wh.opq", ""), entry("d/new", "x"))))
+        r = images.sh("stat -c %u /open; cat /open; ls /d; cat /secret")
+        assert r.out.split() == ["65534", "o", "new"] and "Permission denied" in r.err
+        p = images.try_to_take(Layout(base, tar(entry(".wh.bin", ""))), "y")
+        assert p.returncode == 1 and "cannot hold whiteouts" in p.err
+    finally:
+        subprocess.run(["umount", images.root], check=True)
+
+
 def test_an_image_that_is_not_there(images, base):
     images.take(base, "there")
     for name, word in {"none": "there is: host, there", "../x": "no name", "": "characters"}.items():
