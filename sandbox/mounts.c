@@ -311,15 +311,6 @@ attach_layers(struct child *c, char *lower, size_t size, struct err *e)
  */
 #define OVERLAY_SAFE "redirect_dir=nofollow,metacopy=off,index=off,xino=off"
 
-/* A layer with mounts below it that the caller may not leave out is none to the kernel. */
-static int
-overlay_failed(const struct child *c, const char *what, struct err *e)
-{
-	return err_sys(e, ERR_NODE, "mount the overlay of %s%s", what,
-		       c->rootless && errno == EINVAL ? " (for an ordinary user nothing may be mounted "
-							"below it)" : "");
-}
-
 static bool
 has_image(const struct child *c)
 {
@@ -327,6 +318,20 @@ has_image(const struct child *c)
 		if (c->spec->layers[i].ids)
 			return true;
 	return false;
+}
+
+/* A layer with mounts below it that the caller may not leave out is none to the kernel; nor is a
+ * third overlay, one on another. */
+static int
+overlay_failed(const struct child *c, const char *what, struct err *e)
+{
+	const char *why = "";
+
+	if (errno == EINVAL && c->rootless)
+		why = " (for an ordinary user nothing may be mounted below it)";
+	else if (errno == EINVAL && c->plan.root == ROOT_PREMOUNT && has_image(c))
+		why = " (below Linux 6.6 the image store cannot be on an overlay)";
+	return err_sys(e, ERR_NODE, "mount the overlay of %s%s", what, why);
 }
 
 /*

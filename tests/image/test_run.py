@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 from images import Layout, entry, hard, link, sha, tar
-from sandboxes import BUILD, become_ordinary
+from sandboxes import BUILD, WRITABLE_ROOT, become_ordinary
 
 
 @pytest.fixture
@@ -116,7 +116,11 @@ def test_a_store_that_cannot_map_ids(images, base, tmp):
         images.take(Layout(base, tar(entry("secret", "s", mode=0o600), entry("open", "o\n"), entry("d"), entry("d/old", "x")),
                            tar(entry("d"), entry("d/.wh..wh.opq", ""), entry("d/new", "x"))))
         r = images.sh("stat -c %u /open; cat /open; ls /d; cat /secret")
-        assert r.out.split() == ["65534", "o", "new"] and "Permission denied" in r.err
+        if r.code == 125:  # one overlay too many: below Linux 6.6 the sandbox needs two of its own
+            assert "below Linux 6.6 the image store cannot be on an overlay" in r.err
+            assert not WRITABLE_ROOT
+        else:
+            assert r.out.split() == ["65534", "o", "new"] and "Permission denied" in r.err
         p = images.try_to_take(Layout(base, tar(entry(".wh.bin", ""))), "y")
         assert p.returncode == 1 and "cannot hold whiteouts" in p.err
     finally:
