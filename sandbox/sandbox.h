@@ -170,6 +170,7 @@ struct sandbox {
 	bool ordered;           /* we killed it: reason is set */
 	bool reported;          /* how the command ended is known */
 	bool failed;            /* an error record came */
+	bool counted;           /* what the group counted was read: only its removal is left */
 };
 
 /*

@@ -248,7 +248,7 @@ step_gone(struct sandbox *sb, uint64_t now_ns)
 {
 	struct err e = { 0 };
 
-	if (sb->group) {
+	if (sb->group && !sb->counted) {
 		if (cgroup_populated(sb->group, &e) == 1) {
 			if (!sb->kill_again_ns || now_ns >= sb->kill_again_ns)
 				kill_now(sb, now_ns);
@@ -257,16 +257,19 @@ step_gone(struct sandbox *sb, uint64_t now_ns)
 			return;
 		}
 		cgroup_usage(sb->group, &sb->outcome.usage, &e);
+	}
+	if (!sb->counted)
 		settle(sb);
-		if (!sb->remains_later) {
-			if (cgroup_remove(sb->group, &e) && e.cls == ERR_AGAIN) {
-				sb->kill_again_ns = now_ns + RETRY_NS;
-				return;
-			}
-			sb->group = NULL;
+	sb->counted = true;
+	if (sb->group && !sb->remains_later) {
+		/* First: of a file that is open while its directory goes, the kernel keeps the name
+		 * and what is behind it until memory is short. */
+		cgroup_close(sb->group);
+		if (cgroup_remove(sb->group, &e) && e.cls == ERR_AGAIN) {
+			sb->kill_again_ns = now_ns + RETRY_NS;
+			return;
 		}
-	} else {
-		settle(sb);
+		sb->group = NULL;
 	}
 	fd_close(&sb->status);
 	sb->state = SANDBOX_DONE;
