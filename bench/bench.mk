@@ -17,10 +17,14 @@ $(B)/bench/spawn_bench: $(B)/bench/spawn_bench.o $(call library,sandbox) $(call 
 bench-launch: $(bench_programs)
 	BUILD=$(B) $(PYTHON) bench/launch.py
 
+bench-egress: all
+	BUILD=$(B) $(PYTHON) bench/egress.py
+
 bench: deps
 	@sh packaging/deps.sh $(bench_packages)
 	$(Q)$(MAKE) all $(bench_programs)
 	BUILD=$(B) $(PYTHON) bench/launch.py
+	BUILD=$(B) $(PYTHON) bench/egress.py
 	BUILD=$(B) $(PYTHON) bench/webhook.py
 
-.PHONY: bench bench-launch
+.PHONY: bench bench-launch bench-egress
