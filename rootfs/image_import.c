@@ -80,6 +80,8 @@ list_layers(struct image_store *s, struct buf *out, struct err *e)
 
 	for (size_t n = 0; rc == 0 && n < count; n++) {
 		rc = store_image(s, names[n], &image, e);
+		if (rc && e->cls == ERR_NOT_FOUND)
+			rc = 0; /* forgotten meanwhile; then it has no layers here */
 		for (unsigned k = 0; rc == 0 && k < image.layer_count; k++)
 			if (!is_listed(out, image.layers[k].key) && put_layer(out, &image, k))
 				rc = err_set(e, ERR_NODE, "no memory for the list of layers");

@@ -197,6 +197,8 @@ store_names(struct image_store *s, char ***names, size_t *count, struct err *e)
 	*count = 0;
 	if (s->dir < 0)
 		return 0;
+	if (fd < 0 && errno == ENOENT)
+		return 0; /* it is being made */
 	if (!dir) {
 		fd_close(&fd);
 		return err_sys(e, ERR_NODE, "read the names in %.200s", s->path);
@@ -248,10 +250,10 @@ store_forget(struct image_store *s, const char *name, struct err *e)
 	if (image_check_name(name, e))
 		return -1;
 	store_ref_path(name, path);
-	if (s->dir < 0 || (unlinkat(s->dir, path, 0) && errno == ENOENT))
-		return not_found(s, name, e);
-	return faccessat(s->dir, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0
-		       ? err_set(e, ERR_NODE, "cannot forget the image '%.100s'", name) : 0;
+	if (s->dir >= 0 && !unlinkat(s->dir, path, 0))
+		return 0;
+	return s->dir < 0 || errno == ENOENT ? not_found(s, name, e)
+					     : err_sys(e, ERR_NODE, "forget the image '%.100s'", name);
 }
 
 /* ---- Records ---- */
@@ -269,6 +271,8 @@ store_record(struct image_store *s, const char *manifest, struct image *i, struc
 	if (rc == 0)
 		rc = image_parse(i, text.data, text.len, e);
 	buf_free(&text);
+	if (rc && e->cls == ERR_NOT_FOUND)
+		e->cls = ERR_NODE; /* a name leads here: this is damage */
 	return rc ? err_wrap(e, "image store %.200s", s->path) : 0;
 }
 
@@ -283,8 +287,9 @@ store_image(struct image_store *s, const char *name, struct image *i, struct err
 	if (image_check_name(name, e))
 		return -1;
 	store_ref_path(name, path);
-	rc = s->dir < 0 || faccessat(s->dir, path, F_OK, AT_SYMLINK_NOFOLLOW) ? not_found(s, name, e)
-		: file_slurp(s->dir, path, 256, &text, e);
+	rc = s->dir < 0 ? not_found(s, name, e) : file_slurp(s->dir, path, 256, &text, e);
+	if (rc && e->cls == ERR_NOT_FOUND)
+		not_found(s, name, e);
 	if (rc == 0 && text.len && text.data[text.len - 1] == '\n')
 		text.data[text.len - 1] = '\0';
 	if (rc == 0 && (!text.len || !image_is_digest(text.data)))

@@ -68,7 +68,8 @@ void store_discard(struct image_store *s, const char *name);
 int store_commit(struct image_store *s, int temp, const char *name, const struct image *i,
 		 struct err *e);
 
-/* The image that the name means, to be freed.  ERR_NOT_FOUND names those that there are. */
+/* The image that the name means, to be freed.  ERR_NOT_FOUND names those that there are; who goes
+ * through store_names may meet it: a name can be forgotten at any time. */
 int store_image(struct image_store *s, const char *name, struct image *i, struct err *e);
 int store_record(struct image_store *s, const char *manifest, struct image *i, struct err *e);
 

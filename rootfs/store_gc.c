@@ -95,6 +95,8 @@ find_live(struct image_store *s, struct live *l, struct err *e)
 		rc = store_image(s, names[i], &image, e);
 		if (rc == 0 && add_image(l, &image))
 			rc = err_set(e, ERR_NODE, "no memory for the list of what is used");
+		else if (rc && e->cls == ERR_NOT_FOUND)
+			rc = 0; /* forgotten meanwhile */
 		else if (rc)
 			err_wrap(e, "image '%.100s'", names[i]);
 		image_free(&image);
@@ -177,7 +179,8 @@ store_collect(struct image_store *s, struct store_gc *done, struct err *e)
 	int rc;
 
 	*done = (struct store_gc){ 0 };
-	if (s->dir < 0)
+	/* Without the directory of names it is new, or damaged. */
+	if (s->dir < 0 || faccessat(s->dir, "refs", F_OK, AT_SYMLINK_NOFOLLOW))
 		return 0;
 	/* A record goes before what it names. */
 	rc = find_live(s, &live, e) || collect_part(s, "records", 'm', &live, done, e) ||

@@ -206,20 +206,25 @@ list(struct client *c, struct image_store *s, char *const *names, size_t count, 
 	struct span *rows = calloc(count + 1, sizeof *rows);
 	static struct image image;
 	int rc = rows ? 0 : err_set(e, ERR_NODE, "no memory");
+	size_t kept = 0;
 
 	for (size_t i = 0; rc == 0 && i < count; i++) {
 		char *text = NULL;
 
 		rc = store_image(s, names[i], &image, e);
+		if (rc && e->cls == ERR_NOT_FOUND) {
+			rc = 0; /* forgotten meanwhile */
+			continue;
+		}
 		if (rc == 0 && !(text = describe(names[i], &image, false)))
 			rc = err_set(e, ERR_NODE, "no memory");
 		if (text)
-			rows[i] = span_of(text, strlen(text));
+			rows[kept++] = span_of(text, strlen(text));
 		image_free(&image);
 	}
 	if (rc == 0)
-		rc = render_list(&c->out, rows, count, columns, "name", e);
-	for (size_t i = 0; rows && i < count; i++)
+		rc = render_list(&c->out, rows, kept, columns, "name", e);
+	for (size_t i = 0; i < kept; i++)
 		free((char *)(uintptr_t)rows[i].p);
 	free(rows);
 	return rc;

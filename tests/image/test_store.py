@@ -231,6 +231,59 @@ def test_a_damaged_record_stops_gc(images):
     assert images.command("image-gc").returncode == 0
 
 
+def test_a_missing_record_stops_gc(images):
+    """What a name leads to is not known then, so nothing may go."""
+    images.take(tar(entry("a", "a")))
+    next((images.store / "records").iterdir()).unlink()
+    before = images.listing()
+    for words in (["image-gc"], ["image-verify"], ["image-list"]):
+        p = images.command(*words)
+        assert p.returncode == 1 and "records/" in p.err, p.err
+    assert images.listing() == before
+    images.command("image-delete", "x")
+    assert images.command("image-gc").returncode == 0 and images.listing() == []
+
+
+def test_everything_at_once(images, busybox):
+    """Imports (some killed), deletions, gc, verify, lists and runs beside each other: each does what it
+    says or finds that there is no such image."""
+    base = subprocess.run(["tar", "-c", "-C", busybox, "."], capture_output=True, check=True).stdout
+    paths = [Layout(base, *(tar(entry("f%d" % j, str(j) * 5000)) for j in range(i, i + 3))) for i in range(3)]
+    for i, layout in enumerate(paths):
+        paths[i] = layout.write(images.tmp / f"l{i}")
+    wrong, end = [], time.monotonic() + 6
+
+    def again(seed, *words):
+        r = random.Random(seed)
+        while time.monotonic() < end:
+            i = r.randrange(3)
+            if words[0] == "run":
+                p = subprocess.run([*images.client, "run", "--root", images.root, "--image", f"n{i}", "--",
+                                    "/bin/sh", "-c", f"read x </f{i + 1}; test -f /f{i} -a ! -f /f9"], capture_output=True,
+                                   text=True, check=False)
+            else:
+                p = images.command(*(str(w).replace("PATH", str(paths[i])).replace("NAME", f"n{i}") for w in words))
+            error = p.stderr if isinstance(p.stderr, str) else p.err
+            if p.returncode and "no image" not in error:
+                wrong.append((words, p.returncode, error))
+            if words[0] == "image-import" and r.random() < 0.3:
+                q = start(images, paths[i], f"n{i}")
+                time.sleep(r.random() / 50)
+                q.kill()
+                q.communicate()
+
+    threads = [threading.Thread(target=again, args=(n, *words)) for n, words in enumerate(
+        [["image-import", "PATH", "--name", "NAME"]] * 2 + [["run"]] * 2 +
+        [["image-gc"], ["image-delete", "NAME"], ["image-verify"], ["image-list"]])]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong, wrong[:3]
+    assert images.command("image-gc").returncode == 0
+    assert images.command("image-verify", "-f", "value", "-c", "faults").out == "0\n"
+
+
 def test_an_empty_store(images):
     for words in (["image-list"], ["image-gc"], ["image-verify"]):
         assert images.command(*words).returncode == 0
