@@ -59,7 +59,7 @@ def tar(*entries, format=tarfile.PAX_FORMAT):
 
 def pack(data, how):
     if how == "gzip":
-        return gzip.compress(data, 1)
+        return gzip.compress(data, 1, mtime=0)
     if how == "xz":
         return lzma.compress(data, preset=0)
     if how == "zstd":
