@@ -37,6 +37,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/base/buf.h"
+#include "core/base/err.h"
 #include "core/base/fdio.h"
 #include "core/base/log.h"
 #include "core/base/probe.h"
@@ -123,6 +125,25 @@ place(int root, const char *name, int detached, const char *path, struct err *e)
 	return 0;
 }
 
+/* A copy, for those who may not read the file itself: such as hold a password are root's alone. */
+static int
+place_copy(int root, const char *name, const char *path, struct err *e)
+{
+	struct buf text = { .max = BUILD_ENV_SETTINGS_MAX + 65536 };
+	CLEAN_FD int fd = -1;
+	int rc = file_slurp(AT_FDCWD, path, BUILD_ENV_SETTINGS_MAX, &text, e);
+
+	if (rc == 0) {
+		fd = openat(root, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
+		if (fd < 0 || fd_write_all(fd, text.data, text.len))
+			rc = err_sys(e, ERR_NODE, "copy %s", path);
+	}
+	if (text.data)
+		explicit_bzero(text.data, text.cap);
+	buf_free(&text);
+	return rc;
+}
+
 static int
 place_build(const struct spawner_inside *in, int root, struct err *e)
 {
@@ -132,7 +153,8 @@ place_build(const struct spawner_inside *in, int root, struct err *e)
 		return err_sys(e, ERR_NODE, "make build in the spawner's root");
 	for (size_t i = 0; i < in->build.bind_count; i++) {
 		snprintf(name, sizeof name, "build/%zu", i);
-		if (place(root, name, -1, in->build.binds[i].source, e))
+		if (in->build.binds[i].settings ? place_copy(root, name, in->build.binds[i].source, e)
+						: place(root, name, -1, in->build.binds[i].source, e))
 			return -1;
 	}
 	return 0;

@@ -1,6 +1,6 @@
 /*
  * What of the operator's settings a build gets: variables, files that they name, and not
- * what would lead pip astray.
+ * what would lead pip or npm astray.
  */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -181,6 +181,46 @@ test_names(void **state)
 	build_env_free(&b);
 }
 
+/* npm: its files, what they name, and variables in them. */
+static void
+test_npm(void **state)
+{
+	char *env[] = { "npm_config_fetch_retries=5", "NPM_CONFIG_REGISTRY=https://var.example/", "TOKEN_OF_MINE=secret",
+			"OTHER_TOKEN=secret", "npm_config_prefix=/x", "npm_config_omit=prod",
+			"npm_config_https_proxy=http://proxy.example:3128", "npm_config_dry_run=true", NULL };
+	char *own[] = { at("npm_config_userconfig=@/npm/own"), NULL };
+	struct build_env b;
+
+	(void)state;
+	put("npm/usr/etc/npmrc", at("cafile = \"@/ca.pem\"\nproxy=inside.example:8080\n"));
+	put("npm/etc/npmrc", "registry=http://not-read.example/\n");
+	put("npm/home/.npmrc", at("; http://comment.example/\n@scope:registry=https://scope.example/x\n"
+				  "//scope.example/:_authToken=${TOKEN_OF_MINE}\n//scope.example/:keyfile=@/key.pem\n"
+				  "key=@/key.pem\nnokey\n=\n"));
+	put("npm/own", "registry = http://own.example:4873/\n");
+	assert_int_equal(build_env_collect(&b, env, at("@/npm/home"), at("@/npm/etc"), &e), 0);
+	assert_string_equal(bound(&b, "/etc/npmrc"), at("@/npm/usr/etc/npmrc"));
+	assert_string_equal(bound(&b, "/etc/pratai-npmrc"), at("@/npm/home/.npmrc"));
+	assert_true(has_var(&b, "npm_config_globalconfig=/etc/npmrc"));
+	assert_true(has_var(&b, "npm_config_userconfig=/etc/pratai-npmrc"));
+	assert_true(has_var(&b, env[0]) && has_var(&b, env[1]) && has_var(&b, env[2]) && has_var(&b, env[6]));
+	assert_false(has_var(&b, env[3]) || has_var(&b, env[4]) || has_var(&b, env[5]) || has_var(&b, env[7]));
+	assert_non_null(bound(&b, at("@/ca.pem")));
+	assert_null(bound(&b, at("@/key.pem")));
+	assert_true(reaches(&b, "inside.example", 8080) && reaches(&b, "scope.example", 443));
+	assert_true(reaches(&b, "var.example", 443) && reaches(&b, "proxy.example", 3128));
+	assert_int_equal(b.names.count, 4);
+	for (size_t i = 0; i < b.bind_count; i++) /* settings are copied, what they name is shown */
+		assert_int_equal(b.binds[i].settings, !!strstr(b.binds[i].source, "npmrc"));
+	build_env_free(&b);
+	/* The operator's own instead of the user's. */
+	assert_int_equal(build_env_collect(&b, own, at("@/npm/home"), at("@/npm/etc"), &e), 0);
+	assert_non_null(bound(&b, at("@/npm/own")));
+	assert_null(bound(&b, "/etc/pratai-npmrc"));
+	assert_true(reaches(&b, "own.example", 4873));
+	build_env_free(&b);
+}
+
 static void
 test_bounds(void **state)
 {
@@ -206,6 +246,7 @@ main(void)
 		cmocka_unit_test(test_files),
 		cmocka_unit_test(test_variables),
 		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_npm),
 		cmocka_unit_test(test_bounds),
 	};
 
