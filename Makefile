@@ -91,14 +91,16 @@ $(B)/pratai-node: $(B)/core/node/node_main.o $(call library,core/node) $(call li
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_node)
 
 # ---- packages -------------------------------------------------------------------------
-# Fragments may add to these: packages += ...
+# Fragments may add to these: packages += ...  Debian's npm and a vendor's nodejs exclude each
+# other: what the machine has of the two is taken.
 
 packages += build-essential pkg-config python3 python3-pip \
 	libzmq3-dev libseccomp-dev libcap-dev libarchive-dev libcjson-dev \
 	libcurl4-openssl-dev libmicrohttpd-dev libsqlite3-dev libsodium-dev \
 	libcmocka-dev mandoc python3-pytest python3-requests busybox-static \
 	curl zip unzip strace procps iproute2 util-linux nftables slirp4netns \
-	zstd xz-utils umoci buildah skopeo mmdebstrap
+	zstd xz-utils umoci buildah skopeo mmdebstrap \
+	$(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
 
 deps:
 	@sh packaging/deps.sh $(packages)

@@ -21,6 +21,21 @@ $(python3_stage)/.staged: $(python3_parts) runtimes/python3/runtime.json runtime
 		-s $(python3_layer) -p /opt/pratai/python3 $(python3_layer)
 	@touch $@
 
+# nodejs: read as it is, by whatever node the image has.
+
+nodejs_parts := $(wildcard runtimes/nodejs/*.js)
+nodejs_stage := $(B)/runtimes/nodejs
+nodejs_layer := $(nodejs_stage)/layer/opt/pratai/nodejs
+
+runtimes: $(nodejs_stage)/.staged
+
+$(nodejs_stage)/.staged: $(nodejs_parts) runtimes/nodejs/runtime.json runtimes/runtimes.mk
+	$(Q)rm -rf $(nodejs_stage)
+	$(Q)mkdir -p $(nodejs_layer)
+	$(Q)install -m 0644 $(nodejs_parts) $(nodejs_layer)
+	$(Q)install -m 0644 runtimes/nodejs/runtime.json $(nodejs_stage)
+	@touch $@
+
 # exec: static, so that it runs in an image with nothing else.
 
 exec_parts := $(patsubst runtimes/%.c,$(B)/runtime-objects/%.o,$(wildcard runtimes/exec/*.c))

@@ -338,15 +338,18 @@ make_env(struct event_run *run, struct err *e)
 {
 	char id[ID_TEXT_MAX], function[ID_TEXT_MAX];
 	const char *text = run->version.env;
+	char memory[16];
 	struct json *own = text && *text ? json_parse(text, strlen(text), e) : NULL;
 	int rc;
 
 	id_format(&run->event.id, id);
 	id_format(&run->event.function_id, function);
+	snprintf(memory, sizeof memory, "%u", run->version.memory_mib);
 	rc = (text && *text && !own) || env_base(&run->env, e) ||
 	     env_set_all(&run->env, run->runtime->env, e) || env_set_all(&run->env, own, e) ||
 	     env_set(&run->env, "PRATAI_EVENT_ID", id, e) ||
-	     env_set(&run->env, "PRATAI_FUNCTION_ID", function, e);
+	     env_set(&run->env, "PRATAI_FUNCTION_ID", function, e) ||
+	     env_set(&run->env, "PRATAI_MEMORY_MIB", memory, e);
 	json_free(own);
 	return rc ? -1 : 0;
 }

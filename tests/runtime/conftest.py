@@ -7,6 +7,7 @@ import os
 import pathlib
 import socket
 import subprocess
+import threading
 import types
 
 import pytest
@@ -72,10 +73,19 @@ class Process:
         self.process = subprocess.Popen(
             command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, pass_fds=(3,), preexec_fn=lambda: os.dup2(theirs.fileno(), 3),
-            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", **(env or {})})
+            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp",
+                 "PRATAI_MEMORY_MIB": "128", **(env or {})})
         theirs.close()
         self.socket = ours
         self.stream = ours.makefile("rwb")
+        self.written = {}  # read all along, as a node does
+        self.readers = [threading.Thread(target=self.read, args=(name,), daemon=True)
+                        for name in ("stdout", "stderr")]
+        for reader in self.readers:
+            reader.start()
+
+    def read(self, name):
+        self.written[name] = getattr(self.process, name).read()
 
     def line(self):
         try:
@@ -93,10 +103,15 @@ class Process:
             pass
 
     def end(self):
-        out, err = self.process.communicate(timeout=SECONDS)
+        self.process.wait(timeout=SECONDS)
+        for reader in self.readers:
+            reader.join(SECONDS)
+            assert not reader.is_alive(), "something holds its standard output or error"
+        self.process.stdout.close()
+        self.process.stderr.close()
         self.stream.close()
         self.socket.close()
-        return out.decode(), err.decode(), self.process.returncode
+        return *(self.written[name].decode() for name in ("stdout", "stderr")), self.process.returncode
 
 
 @pytest.fixture

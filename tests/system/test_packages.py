@@ -1,9 +1,10 @@
-"""What functions need from a package index."""
+"""What functions need from a package index, or a registry."""
 import pytest
 
 OFFLINE = ("Temporary failure in name resolution", "Name or service not known",
            "Network is unreachable", "Connection refused", "No route to host",
-           "Connection timed out", "ConnectTimeoutError")
+           "Connection timed out", "ConnectTimeoutError", "ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED",
+           "ETIMEDOUT", "ENETUNREACH")
 
 
 @pytest.mark.slow
@@ -21,4 +22,24 @@ def test_numpy(platform):
     r = platform.call(name, 100)
     assert r.status_code == 200 and r.json()["sum"] == 4950, r.text
     assert "numpy" in log
+    platform.ok("function-delete", name)
+
+
+@pytest.mark.slow
+@pytest.mark.index
+def test_npm(platform):
+    """A package with one of its own dependencies, from package.json; required and imported."""
+    name = "with-npm"
+    main = "import isOdd from 'is-odd'; export const main = (n) => ({ odd: isOdd(n) });"
+    files = {"main.mjs": main, "package.json": '{"dependencies": {"is-odd": "3.0.1"}}'}
+    r = platform.upload({"name": name, "type": "wait_for_response", "runtime": "nodejs"}, files)
+    assert r.status_code == 201, r.text
+    f = platform.settled(name, 300)
+    log = platform.get(f"/v1/functions/{name}/build")["log"]
+    if f["state"] == "failed" and any(word in log for word in OFFLINE):
+        pytest.skip("the package registry cannot be reached")
+    assert f["state"] == "ready", log
+    r = platform.call(name, 7)
+    assert r.status_code == 200 and r.json() == {"odd": True}, r.text
+    assert "npm install" in log
     platform.ok("function-delete", name)
