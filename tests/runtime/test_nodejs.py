@@ -85,6 +85,16 @@ def test_forms_of_main(event, files):
     assert r.body == b'"ok"' and r.err == ""
 
 
+@pytest.mark.parametrize("files", [
+    {"main.mjs": "export const main = await (() => () => 'ok')()"}, {"main.js": "exports.main = () => 'ok'"},
+    {"main.js": "export default () => 'ok'", "package.json": '{"type": "module"}'}])
+def test_node_whose_require_loads_no_modules(event, files):
+    """As before 20.19."""
+    can = subprocess.run(["node", "-p", "process.features.require_module"], capture_output=True, check=True).stdout
+    r = event(files, env={"NODE_OPTIONS": "--no-experimental-require-module"} if can == b"true\n" else {})
+    assert r.ok and r.body == b'"ok"', r.error
+
+
 def test_context(event):
     r = event(returning("[context.event_id, context.function_id, context.request_id, context.source,"
                         " context.attempt, context.remaining_ms(), process.env.PRATAI_EVENT_ID]"), 1)
