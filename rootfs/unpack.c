@@ -268,7 +268,6 @@ run_zip(struct unpack *u, int fd, int dest, struct zip *z, struct err *e)
 		return -1;
 	u->result->entries = z->count;
 	u->result->archive_bytes = z->bytes;
-	u->result->has_requirements = names_has_file(u->names, "requirements.txt");
 	if (!u->writes)
 		return 0;
 	return write_finish(&u->writer, u->names, e) < 0 || write_finish_root(&u->writer, e) < 0 ? -1

@@ -36,7 +36,6 @@ struct unpack_result {
 	uint64_t bytes;   /* of all files */
 	uint64_t archive_bytes;
 	char sha256[SHA256_HEX_MAX]; /* of the archive */
-	bool has_requirements; /* requirements.txt at the zip's root, a file or a link */
 };
 
 /*

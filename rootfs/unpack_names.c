@@ -317,11 +317,3 @@ names_path(const struct names *n, size_t i, char out[NAME_PATH_MAX + 1])
 	}
 	memmove(out, out + at, NAME_PATH_MAX + 1 - at);
 }
-
-bool
-names_has_file(const struct names *n, const char *path)
-{
-	uint32_t node = *find(n, 0, path, strlen(path));
-
-	return node && n->nodes[node].kind != NAME_DIR;
-}

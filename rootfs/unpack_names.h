@@ -46,8 +46,6 @@ size_t names_count(const struct names *n); /* with implied directories, without 
 enum name_kind names_kind(const struct names *n, size_t i);
 /* The path of the i-th, NUL-terminated. */
 void names_path(const struct names *n, size_t i, char out[NAME_PATH_MAX + 1]);
-/* Whether path is a file or a link. */
-bool names_has_file(const struct names *n, const char *path);
 
 /* The name for people: what is not printable ASCII or well-formed UTF-8 as \xNN, cut
  * with "..." where it is long. */

@@ -102,11 +102,9 @@ run(const char *verb, struct unpack_result *r, struct err *e)
 static int
 print_result(const struct unpack_result *r)
 {
-	printf("{\"entries\":%llu,\"bytes\":%llu,\"archive_bytes\":%llu,\"sha256\":\"%s\","
-	       "\"has_requirements\":%s}\n",
+	printf("{\"entries\":%llu,\"bytes\":%llu,\"archive_bytes\":%llu,\"sha256\":\"%s\"}\n",
 	       (unsigned long long)r->entries, (unsigned long long)r->bytes,
-	       (unsigned long long)r->archive_bytes, r->sha256,
-	       r->has_requirements ? "true" : "false");
+	       (unsigned long long)r->archive_bytes, r->sha256);
 	return fflush(stdout) ? EXIT_MACHINE : 0;
 }
 

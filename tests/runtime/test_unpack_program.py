@@ -48,10 +48,10 @@ def test_zip_of_python(unpack):
                    "requirements.txt": "six"})
     status, said, dest = unpack("zip", data)
     assert status == 0
-    assert (said["entries"], said["bytes"], said["has_requirements"]) == (3, 3020, True)
+    assert (said["entries"], said["bytes"]) == (3, 3020)
     assert (dest / "function/a/b/c.txt").read_text() == "x" * 3000
     status, said, _ = unpack("check", zip_of({"x": ""}))
-    assert status == 0 and not said["has_requirements"]
+    assert status == 0 and said["entries"] == 1
 
 
 def test_zip64_and_streamed_zips(unpack):

@@ -99,7 +99,6 @@ test_good(void **state)
 	assert_int_equal(r.entries, 9);
 	assert_int_equal(r.bytes, 29 + 4 + 2);
 	assert_int_equal(r.archive_bytes, b.len);
-	assert_true(r.has_requirements);
 	assert_int_equal(strlen(r.sha256), 64);
 	assert_int_equal(stat_of(p, "function").st_mode, S_IFDIR | 0555);
 	assert_int_equal(stat_of(p, "function/main.py").st_mode, S_IFREG | 0444);
@@ -112,33 +111,6 @@ test_good(void **state)
 	assert_int_equal(readlinkat(p->out, "function/bin/link", text, sizeof(text)), 10);
 	assert_memory_equal(text, "../main.py", 10);
 	buf_free(&b);
-}
-
-/* As git archive and zip -y write a requirements.txt that is a link. */
-static void
-test_linked_requirements(void **state)
-{
-	static const struct {
-		struct item item;
-		bool has;
-	} cases[] = {
-		{ { .name = "requirements.txt", .data = "reqs/base.txt",
-		    .attributes = UNIX_ATTRIBUTES(S_IFLNK | 0777) }, true },
-		{ { .name = "requirements.txt/", .data = "" }, false },
-		{ { .name = "reqs/requirements.txt", .data = "six\n" }, false },
-	};
-	struct unpack_result r;
-	struct err e = { 0 };
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct buf b = { 0 };
-
-		build_zip(&b, &cases[i].item, 1, NULL);
-		assert_int_equal(unpack(NULL, &b, &r, &e), 0);
-		assert_int_equal(r.has_requirements, cases[i].has);
-		buf_free(&b);
-	}
 }
 
 static void
@@ -422,7 +394,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_good), TEST(test_linked_requirements), TEST(test_bad_names),
+		TEST(test_good), TEST(test_bad_names),
 		TEST(test_long_names), TEST(test_duplicates), TEST(test_links),
 		TEST(test_kinds), TEST(test_two_meanings), TEST(test_damage),
 		TEST(test_shapes), TEST(test_not_a_zip), TEST(test_cut_and_changed),
