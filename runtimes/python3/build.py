@@ -2,8 +2,8 @@
 compiles everything, and sends the layer for its sandboxes as a tar (pratai-runtime(7)).
 
 Runs once per version in a build sandbox: the package read-only at /function, /tmp
-writable, no network; when requirements.txt names something it asks for that and runs
-again.  No code of the user's runs in this process; pip runs code of packages in processes
+writable, no network; when requirements.txt names something that the package has not along it
+asks for that and runs again.  No code of the user's runs in this process; pip runs code of packages in processes
 of its own, without the channel.
 
 The same package and the same installed files give the same bytes: entries are sorted,
@@ -73,7 +73,7 @@ def build(runner, root, channel):
     request = runner._package_codec()[0](line.decode("utf-8"))
     load("check").check(function, say)
     requirements = load("requirements")
-    if requirements.are_wanted(function) and not request.get("network"):
+    if requirements.need_network(function) and not request.get("network"):
         send_message(channel, runner, {"v": 1, "type": "network"})
         return
     deps = requirements.install(function, root + "/tmp",

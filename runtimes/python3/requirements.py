@@ -43,6 +43,19 @@ def are_wanted(function):
     return os.path.isfile(path) and not is_empty(path)
 
 
+def find_wheels(function):
+    """The directory of the package that has the wheels along, or None."""
+    for name in ("wheels", "vendor"):
+        path = os.path.join(function, name)
+        if os.path.isdir(path) and any(f.endswith(".whl") for f in os.listdir(path)):
+            return path
+    return None
+
+
+def need_network(function):
+    return are_wanted(function) and find_wheels(function) is None
+
+
 def is_empty(path):
     with open(path, "rb") as f:
         return all(not line.strip() or line.lstrip().startswith(b"#") for line in f)
@@ -61,6 +74,9 @@ def run_pip(function, path, target, scratch, timeout_s):
                "--no-color", "--disable-pip-version-check", "--no-warn-script-location",
                "--root-user-action=ignore", "--progress-bar", "off", "--no-compile", "--no-user",
                "--target", target, "-r", path]
+    wheels = find_wheels(function)
+    if wheels:
+        command += ["--no-index", "--find-links", wheels]
     deadline = time.monotonic() + timeout_s
     # In the package's directory, since requirements may name files of it.
     with subprocess.Popen(command, cwd=function, env=pip_environment(scratch),

@@ -3,6 +3,7 @@ import importlib.util
 import io
 import marshal
 import os
+import shutil
 import stat
 import subprocess
 import tarfile
@@ -137,6 +138,23 @@ def test_network_is_asked_for_when_it_is_needed(build):
     assert r.result == {"v": 1, "type": "network"} and r.code == 0 and r.tar == b""
     r = build({"requirements.txt": "# none\n"}, network=False)
     assert r.ok and r.result["type"] == "layer"
+
+
+@pytest.mark.parametrize("directory", ["wheels", "vendor"])
+def test_wheels_that_came_along(build, root, directory):
+    wheel(root / "function" / directory, "small", {"small.py": ""})
+    files = {"main.py": GOOD, "requirements.txt": "small\n"}
+    env = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0"}
+    r = build(files, network=False, env=env)
+    assert r.ok and "opt/deps/small.py" in members(r), (r.result, r.err)
+    shutil.rmtree(root / "tmp/pratai-deps")
+    r = build({"requirements.txt": "small\nother\n"}, network=False, env=env)
+    assert r.type == "RequirementsFailed" and "No matching distribution found for other" in r.message
+
+
+def test_vendored_modules_are_no_wheels(build):
+    r = build({"main.py": GOOD, "requirements.txt": "small\n", "vendor/x.py": ""}, network=False)
+    assert r.result["type"] == "network"
 
 
 def test_file_of_the_package_as_requirement(build, root):
