@@ -155,7 +155,7 @@ build_zip(struct buf *b, const struct item *items, size_t count, const struct sh
 {
 	static const struct shape plain;
 	const struct shape *s = shape ? shape : &plain;
-	uint32_t offsets[8];
+	uint32_t offsets[16];
 	uint32_t at, size;
 
 	buf_puts(b, s->prefix ? s->prefix : "");
