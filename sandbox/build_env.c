@@ -61,9 +61,9 @@ static const struct tool tools[] = {
 		.global_shown = "/etc/pip.conf",
 		.users = (const char *const[]){ ".config/pip/pip.conf", ".pip/pip.conf", NULL },
 		.globals = (const char *const[]){ "pip.conf", NULL },
-		.refused = (const char *const[]){ "target", "prefix", "root", "user", "log", "cache_dir",
-						  "src", "require_virtualenv", "client_cert", "dry_run",
-						  NULL },
+		.refused = (const char *const[]){
+			"target", "prefix", "root", "user", "log", "cache_dir", "src",
+			"require_virtualenv", "client_cert", "dry_run", NULL },
 		.keys = (const char *const[]){ "client-cert", "client_cert", NULL },
 		.ini = true,
 	},
@@ -75,10 +75,11 @@ static const struct tool tools[] = {
 		.global_shown = "/etc/npmrc",
 		.users = (const char *const[]){ ".npmrc", NULL },
 		/* npm's own depends on where it lies. */
-		.globals = (const char *const[]){ "../usr/local/etc/npmrc", "../usr/etc/npmrc", "npmrc", NULL },
-		.refused = (const char *const[]){ "prefix", "global", "location", "cache", "dry_run",
-						  "package_lock_only", "omit", "include", "only", "logs_dir",
-						  "key", NULL },
+		.globals = (const char *const[]){
+			"../usr/local/etc/npmrc", "../usr/etc/npmrc", "npmrc", NULL },
+		.refused = (const char *const[]){
+			"prefix", "global", "location", "cache", "dry_run", "package_lock_only",
+			"omit", "include", "only", "logs_dir", "key", NULL },
 		.keys = (const char *const[]){ "key", "keyfile", NULL },
 	},
 };
@@ -321,13 +322,15 @@ collect_tool(struct build_env *b, const struct tool *t, char *const *environment
 	bool has_config = find_var(environment, t->config, strlen(t->config));
 	bool has_global = t->global && find_var(environment, t->global, strlen(t->global));
 
-	if (!has_global && collect_first(b, t, environment, etc, t->globals, t->global_shown, t->global, e))
+	if (!has_global &&
+	    collect_first(b, t, environment, etc, t->globals, t->global_shown, t->global, e))
 		return -1;
 	if (!home || (has_config && !t->config_below))
 		return 0;
 	/* Below the operator's own, as the tool would have it. */
-	return collect_first(b, t, environment, home, t->users, has_config ? t->config_below : t->config_shown,
-			     has_config ? NULL : t->config, e);
+	return has_config
+		? collect_first(b, t, environment, home, t->users, t->config_below, NULL, e)
+		: collect_first(b, t, environment, home, t->users, t->config_shown, t->config, e);
 }
 
 int

@@ -129,8 +129,9 @@ send_answer(const struct run *r)
 {
 	char line[256];
 	int n = snprintf(line, sizeof line,
-			 "{\"v\":1,\"type\":\"result\",\"ok\":true,\"run_us\":%llu,\"content_type\":\"%s\","
-			 "\"bytes\":%zu}\n", (unsigned long long)r->run_us,
+			 "{\"v\":1,\"type\":\"result\",\"ok\":true,\"run_us\":%llu,"
+			 "\"content_type\":\"%s\",\"bytes\":%zu}\n",
+			 (unsigned long long)r->run_us,
 			 content_type(r->answer, r->answer_len), r->answer_len);
 
 	send_bytes(line, (size_t)n);
