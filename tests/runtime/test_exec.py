@@ -77,6 +77,21 @@ def test_compiled_programs(event, compiled, options):
     assert r.ok and r.body == data
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_image_with_nothing_else(stage, root, compiled):
+    """Not even /proc or /dev."""
+    if "san" in stage.parent.parent.name:
+        pytest.skip("a sanitizer build is not static")
+    write_files(root, {"function/main": compiled(COPY, "-static"),
+                       "serve": (stage / "layer/opt/pratai/exec/serve").read_bytes()})
+    (root / "serve").chmod(0o555)
+    p = Process(["/usr/sbin/chroot", str(root), "/serve", "event"], root)
+    assert p.line()["type"] == "imported"
+    p.write(b'{"v":1,"type":"event","payload":"text","bytes":5}\nhello')
+    result = p.line()
+    assert result["ok"] and p.stream.read(result["bytes"]) == b"hello" and p.end() == ("", "", 0)
+
+
 def test_context(event):
     r = event(sh("env; pwd; test ! -e /proc/$$/fd/3 || echo channel"), None, env={"OWN": "1"})
     lines = r.body.decode().splitlines()
