@@ -1,7 +1,7 @@
 // One event of a JavaScript function: import it, read the event, call main, answer, end.
 //
 // The process lives for one event.  Measured: node takes 21 ms of CPU to start; a startup
-// snapshot, a compile cache or fewer V8 threads do not shorten that.
+// snapshot or fewer V8 threads do not shorten that.
 // NODE_EXTRA_CA_CERTS would take 40 ms more: an environment has what the function's owner
 // put there.  --max-heap-size lets V8 collect garbage before the sandbox's memory is full; it
 // would else take the machine's memory for its own, and die of what is not even used.
