@@ -50,7 +50,13 @@ def files(run):
 
 
 def mine(run):
-    return {p: pathlib.Path(f"/proc/{p}/comm").read_text() for p in run.processes(ours=True)}
+    found = {}
+    for p in run.processes(ours=True):
+        try:
+            found[p] = pathlib.Path(f"/proc/{p}/comm").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has ended meanwhile
+    return found
 
 
 def test_a_step_that_fails_leaves_nothing(who):
