@@ -34,7 +34,7 @@ run_held(struct spawn_request r, const char *script, char *out, size_t size)
 static const char look[] =
 	"id; pwd; env | sort; umask; ulimit -a; hostname; ls -l /proc/self/fd | tail -n +2 | cut -d'>' -f2 | "
 	"sed 's/[0-9]\\+//g'; sort /proc/mounts | sed 's/lowerdir=[^ ,]*//;s/[ug]id=[0-9]*//g'; ls -lnA / /dev /tmp /dev/shm /sys 2>&1 "
-	"| sed 's/ [A-Z][a-z][a-z] .*:[0-9][0-9] / /;s/^\\(d[^ ]*\\) *[0-9]*/\\1/'; grep -v '^\\(Pid\\|PPid\\|Tgid\\|Ngid\\|NS\\|Vm\\|Rss\\|vol\\|nonvol\\|"
+	"| sed 's/ [A-Z][a-z][a-z] .*:[0-9][0-9] / /;s/^\\(d[^ ]*\\) *[0-9]*/\\1/;s/  */ /g'; grep -v '^\\(Pid\\|PPid\\|Tgid\\|Ngid\\|NS\\|Vm\\|Rss\\|vol\\|nonvol\\|"
 	"Mems\\|Cpus\\|Hugetlb\\|x86\\|CoreD\\|Thread\\)' /proc/self/status; cut -d: -f2- /proc/self/cgroup | sort -u; "
 	"cat /proc/sys/user/max_user_namespaces /proc/sys/user/max_inotify_instances /proc/self/timens_offsets 2>&1 | "
 	"sed 's/-[0-9]*/-/'; df -k --output=size,itotal,target / /tmp /dev/shm; ps ax -o user,args 2>/dev/null | "
