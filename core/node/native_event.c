@@ -348,8 +348,10 @@ make_env(struct event_run *run, struct err *e)
 	rc = (text && *text && !own) || env_base(&run->env, e) ||
 	     env_set_all(&run->env, run->runtime->env, e) || env_set_all(&run->env, own, e) ||
 	     env_set(&run->env, "PRATAI_EVENT_ID", id, e) ||
-	     env_set(&run->env, "PRATAI_FUNCTION_ID", function, e) ||
-	     env_set(&run->env, "PRATAI_MEMORY_MIB", memory, e);
+	     env_set(&run->env, "PRATAI_FUNCTION_ID", function, e);
+	/* For a runtime that sizes a heap by it. */
+	if (rc == 0 && json_get(run->runtime->env, "PRATAI_MEMORY_MIB"))
+		rc = env_set(&run->env, "PRATAI_MEMORY_MIB", memory, e);
 	json_free(own);
 	return rc ? -1 : 0;
 }

@@ -16,6 +16,8 @@ const { Channel } = require('./channel.js');
 const { encode } = require('./answer.js');
 const { Failure, describe } = require('./failure.js');
 
+delete process.env.PRATAI_MEMORY_MIB; // the command has used it
+
 const root = process.argv[2] ?? '';
 const { parse } = JSON;
 const { bigint: now } = process.hrtime;
