@@ -111,7 +111,8 @@ class Up:
 
 
 def wait_for(condition, seconds=15):
-    end = time.monotonic() + seconds
+    # An emulated machine is some twenty times slower.
+    end = time.monotonic() + seconds * (20 if os.environ.get("PRATAI_EMULATED") else 1)
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
