@@ -104,17 +104,6 @@ detach(int dir, uint64_t attributes, struct err *e)
 }
 
 static int
-write_proc(pid_t pid, const char *file, const char *text)
-{
-	char path[64];
-	CLEAN_FD int fd = -1;
-
-	snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, file);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	return fd < 0 || write(fd, text, strlen(text)) < 0 ? -1 : 0;
-}
-
-static int
 write_maps(pid_t pid, struct err *e)
 {
 	char uids[64], gids[64];
@@ -125,10 +114,10 @@ write_maps(pid_t pid, struct err *e)
 	} else {
 		snprintf(uids, sizeof uids, "0 %u 1", (unsigned)geteuid());
 		snprintf(gids, sizeof gids, "0 %u 1", (unsigned)getegid());
-		if (write_proc(pid, "setgroups", "deny"))
+		if (proc_write(pid, "setgroups", "deny"))
 			return err_sys(e, ERR_NODE, "forbid changes of groups in a user namespace");
 	}
-	if (write_proc(pid, "uid_map", uids) || write_proc(pid, "gid_map", gids))
+	if (proc_write(pid, "uid_map", uids) || proc_write(pid, "gid_map", gids))
 		return err_sys(e, ERR_NODE, "map user ids %s", uids);
 	return 0;
 }

@@ -18,17 +18,6 @@
 #include "core/base/err.h"
 #include "core/base/fdio.h"
 
-static int
-write_map(pid_t pid, const char *file, const char *text)
-{
-	char path[64];
-	CLEAN_FD int fd = -1;
-
-	snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, file);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	return fd < 0 || write(fd, text, strlen(text)) < 0 ? -1 : 0;
-}
-
 int
 idmap_open(uint32_t from, uint32_t to, uint32_t count, struct err *e)
 {
@@ -50,7 +39,7 @@ idmap_open(uint32_t from, uint32_t to, uint32_t count, struct err *e)
 	errno = saved;
 	if (pid < 0)
 		return err_sys(e, ERR_NODE, "make a user namespace for an image's layers");
-	if (!write_map((pid_t)pid, "uid_map", map) && !write_map((pid_t)pid, "gid_map", map)) {
+	if (!proc_write((pid_t)pid, "uid_map", map) && !proc_write((pid_t)pid, "gid_map", map)) {
 		snprintf(path, sizeof path, "/proc/%ld/ns/user", pid);
 		fd = open(path, O_RDONLY | O_CLOEXEC);
 	}

@@ -193,12 +193,7 @@ step_clone(struct child *c, unsigned index, struct err *e)
 static int
 write_proc(pid_t pid, const char *file, const char *text, struct err *e)
 {
-	char path[64];
-	CLEAN_FD int fd = -1;
-
-	snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, file);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+	if (proc_write(pid, file, text))
 		return err_sys(e, ERR_NODE, "write %s of the sandbox", file);
 	return 0;
 }

@@ -153,6 +153,17 @@ fd_receive(int socket, int flags)
 }
 
 int
+proc_write(pid_t pid, const char *file, const char *text)
+{
+	char path[64];
+	CLEAN_FD int fd = -1;
+
+	snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, file);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	return fd < 0 || write(fd, text, strlen(text)) < 0 ? -1 : 0;
+}
+
+int
 fd_slurp(int fd, const char *name, size_t max, struct buf *out, struct err *e)
 {
 	size_t total = 0;

@@ -70,6 +70,9 @@ int fd_receive(int socket, int flags);
 int fd_slurp(int fd, const char *name, size_t max, struct buf *out, struct err *e);
 int file_slurp(int dirfd, const char *path, size_t max, struct buf *out, struct err *e);
 
+/* Writes text to /proc/PID/file, by one call.  0, or -1 with errno. */
+int proc_write(pid_t pid, const char *file, const char *text);
+
 /* Writes path's new content beside it, syncs it, renames it over path, syncs the directory. */
 int file_replace(int dirfd, const char *path, mode_t mode, const void *data, size_t len,
 		 struct err *e);

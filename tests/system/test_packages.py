@@ -7,6 +7,16 @@ OFFLINE = ("Temporary failure in name resolution", "Name or service not known",
            "ETIMEDOUT", "ENETUNREACH")
 
 
+def built(platform, name, source):
+    """The log of the function's build, which needs a package index or registry."""
+    f = platform.settled(name, 300)
+    log = platform.get(f"/v1/functions/{name}/build")["log"]
+    if f["state"] == "failed" and any(word in log for word in OFFLINE):
+        pytest.skip(f"the package {source} cannot be reached")
+    assert f["state"] == "ready", log
+    return log
+
+
 @pytest.mark.slow
 @pytest.mark.index
 def test_numpy(platform):
@@ -14,11 +24,7 @@ def test_numpy(platform):
     name = "with-numpy"
     r = platform.upload({"name": name, "type": "wait_for_response", "memory": 256}, "numpy")
     assert r.status_code == 201, r.text
-    f = platform.settled(name, 300)
-    log = platform.get(f"/v1/functions/{name}/build")["log"]
-    if f["state"] == "failed" and any(word in log for word in OFFLINE):
-        pytest.skip("the package index cannot be reached")
-    assert f["state"] == "ready", log
+    log = built(platform, name, "index")
     r = platform.call(name, 100)
     assert r.status_code == 200 and r.json()["sum"] == 4950, r.text
     assert "numpy" in log
@@ -34,11 +40,7 @@ def test_npm(platform):
     files = {"main.mjs": main, "package.json": '{"dependencies": {"is-odd": "3.0.1"}}'}
     r = platform.upload({"name": name, "type": "wait_for_response", "runtime": "nodejs"}, files)
     assert r.status_code == 201, r.text
-    f = platform.settled(name, 300)
-    log = platform.get(f"/v1/functions/{name}/build")["log"]
-    if f["state"] == "failed" and any(word in log for word in OFFLINE):
-        pytest.skip("the package registry cannot be reached")
-    assert f["state"] == "ready", log
+    log = built(platform, name, "registry")
     r = platform.call(name, 7)
     assert r.status_code == 200 and r.json() == {"odd": True}, r.text
     assert "npm install" in log

@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from test_packages import OFFLINE
+from test_packages import built
 
 
 def make(platform, kind, memory, **settings):
@@ -16,11 +16,7 @@ def make(platform, kind, memory, **settings):
     r = platform.upload({"name": name, "type": "wait_for_response", "memory": memory, "retries": 0,
                          **settings}, kind)
     assert r.status_code == 201, r.text
-    f = platform.settled(name, 300)
-    log = platform.get(f"/v1/functions/{name}/build")["log"]
-    if f["state"] == "failed" and any(word in log for word in OFFLINE):
-        pytest.skip("the package index cannot be reached")
-    assert f["state"] == "ready", log
+    built(platform, name, "index")
     return name
 
 
