@@ -65,7 +65,8 @@ struct function_version {
 	enum version_state state;
 	enum event_type type;
 	char runtime[32];
-	char image[128];
+	char image[201];
+	char image_digest[65]; /* hex, of the image's manifest, which never changes; "": host */
 	char package_digest[65], layer_digest[65]; /* hex; layer: what the build made, "" before */
 	uint32_t memory_mib, tmp_size_mib, cpu_millis, pids, timeout_s, retries, limit;
 	uint32_t output_bytes;

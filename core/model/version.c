@@ -107,6 +107,7 @@ function_version_encode(const struct function_version *v)
 	json_put_str(j, "type", event_type_name(v->type));
 	json_put_str(j, "runtime", v->runtime);
 	json_put_str(j, "image", v->image);
+	json_put_str(j, "image_digest", v->image_digest);
 	json_put_str(j, "package_digest", v->package_digest);
 	json_put_str(j, "layer_digest", v->layer_digest);
 	json_put_int(j, "memory_mib", v->memory_mib);
@@ -175,6 +176,11 @@ parse_texts(const struct json *j, struct function_version *v)
 		return "runtime";
 	if (get_text(j, "image", v->image, sizeof v->image))
 		return "image";
+	/* Documents of an earlier release have none. */
+	if (json_get(j, "image_digest") &&
+	    (get_text(j, "image_digest", v->image_digest, sizeof v->image_digest) ||
+	     (v->image_digest[0] && !is_digest(v->image_digest))))
+		return "image_digest";
 	if (get_text(j, "network", v->network, sizeof v->network))
 		return "network";
 	if (get_text(j, "package_digest", v->package_digest, sizeof v->package_digest) ||
