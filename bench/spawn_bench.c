@@ -76,7 +76,6 @@ ask(const char *command, uint64_t tag)
 	static const char *const env[] = { "PATH=/usr/bin", "HOME=/tmp", "LANG=C.UTF-8", NULL };
 	struct spawn_request r = {
 		.tag = tag,
-		.image = "host",
 		.layers = { LAYER },
 		.layer_count = 1,
 		.argv = strcmp(command, "python") ? native : python,

@@ -379,7 +379,7 @@ mount_overlay(struct child *c, const char *lower, struct err *e)
 static int
 build_root(struct child *c, struct err *e)
 {
-	char lower[5 * SANDBOX_LAYERS_MAX]; /* ":l129" */
+	char lower[5 * SANDBOX_LAYERS_MAX]; /* ":l131" */
 
 	if (fchdir(c->scratch))
 		return err_sys(e, ERR_NODE, "enter the sandbox's tmpfs");
@@ -411,9 +411,12 @@ step_root(struct child *c, unsigned index, struct err *e)
 int
 step_usr(struct child *c, unsigned index, struct err *e)
 {
-	CLEAN_FD int target = root_resolve(c->root, "usr", false);
+	CLEAN_FD int target = -1;
 
 	(void)index;
+	if (!c->spec->usr)
+		return 0; /* made ahead, before it was known */
+	target = root_resolve(c->root, "usr", false);
 	if (target < 0)
 		return err_sys(e, ERR_NODE, "find /usr in the root");
 	if (tree_attach_at(c->usr, c->scratch, "usr"))

@@ -39,7 +39,7 @@ struct cgroup;
 struct filter;
 
 enum {
-	SANDBOX_LAYERS_MAX = 130, /* an image's 127, a runtime, a function's */
+	SANDBOX_LAYERS_MAX = 132, /* an image's 127, a runtime, a function's 4 */
 	SANDBOX_BINDS_MAX = 64,
 	SANDBOX_IDS = 65536,
 	SANDBOX_NOFILE_SOFT = 1024,

@@ -42,6 +42,8 @@ check_config(const struct spawner_config *c, struct err *e)
 	if (c->uid_base < SANDBOX_IDS || last > UINT32_MAX)
 		return err_set(e, ERR_INPUT, "uid base %u does not leave room for %u slots", c->uid_base,
 			       c->slots);
+	if (c->image_ids && c->image_ids < last && (uint64_t)c->image_ids + SANDBOX_IDS > c->uid_base)
+		return err_set(e, ERR_INPUT, "uid base %u: images' files have some of its ids", c->uid_base);
 	if (n == 0 || n >= CGROUP_INSTANCE_MAX || !wire_is_name(c->instance) ||
 	    !strcmp(c->instance, CGROUP_INSTANCE_RUN))
 		return err_set(e, ERR_INPUT, "instance '%.20s' is not [a-z0-9]{1,16}", c->instance);
@@ -110,6 +112,7 @@ make_boot(const struct spawner_config *c, struct err *e)
 		.magic = SPAWNER_BOOT_MAGIC,
 		.uid_base = (uint32_t)c->uid_base,
 		.slots = c->slots,
+		.image_ids = c->image_ids,
 		.build_network = c->build_network,
 		.egress = c->egress,
 		.allow = c->allow ? *c->allow : (struct net_rules){ .count = 0 },
@@ -277,6 +280,13 @@ failed:
 }
 
 static int
+fill_digest(const char *hex, uint8_t out[32], struct err *e)
+{
+	return str_unhex(hex, out, 32) ? err_set(e, ERR_INPUT, "layer '%.70s' is not a sha256 digest", hex)
+				       : 0;
+}
+
+static int
 fill_request(const struct spawn_request *r, struct wire_request *w, struct err *e)
 {
 	wire_head_set(&w->head, WIRE_REQUEST);
@@ -289,15 +299,20 @@ fill_request(const struct spawn_request *r, struct wire_request *w, struct err *
 	w->network = r->network;
 	if (r->allow)
 		w->allow = *r->allow;
-	if (str_copy(w->image, sizeof w->image, r->image) ||
-	    str_copy(w->runtime, sizeof w->runtime, r->runtime ? r->runtime : ""))
-		return err_set(e, ERR_INPUT, "image or runtime: the name is too long");
+	if (str_copy(w->runtime, sizeof w->runtime, r->runtime ? r->runtime : ""))
+		return err_set(e, ERR_INPUT, "runtime: the name is too long");
 	if (r->layer_count > SPAWN_LAYERS_MAX)
 		return err_set(e, ERR_INPUT, "more than %d layers", SPAWN_LAYERS_MAX);
 	w->layer_count = r->layer_count;
 	for (unsigned i = 0; i < r->layer_count; i++)
-		if (str_unhex(r->layers[i], w->layers[i], sizeof w->layers[i]))
-			return err_set(e, ERR_INPUT, "layer '%.70s' is not a sha256 digest", r->layers[i]);
+		if (fill_digest(r->layers[i], w->layers[i], e))
+			return -1;
+	if (r->image && (r->image->layer_count == 0 || r->image->layer_count > SPAWN_IMAGE_MAX))
+		return err_set(e, ERR_INPUT, "image: not 1 to %d layers", SPAWN_IMAGE_MAX);
+	w->image_count = r->image ? r->image->layer_count : 0;
+	for (unsigned i = 0; i < w->image_count; i++)
+		if (fill_digest(r->image->layers[i], w->image[i], e))
+			return -1;
 	return 0;
 }
 

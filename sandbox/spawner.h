@@ -25,16 +25,18 @@
 struct err;
 
 enum {
-	SPAWN_LAYERS_MAX = 32,
+	SPAWN_LAYERS_MAX = 4,  /* a function's */
+	SPAWN_IMAGE_MAX = 127, /* an image's */
 	SPAWN_STRINGS_MAX = 256 << 10, /* bytes of argv and environment together */
 	SPAWN_LIVE_MAX = 1024,
 	SPAWN_HELD_MAX = 4, /* made ahead, with ranges of ids of their own */
 };
 
 struct spawner_config {
-	int store_fd;          /* the layer store: <store>/layers/sha256/<hex>/ are layers, and
-				* <store>/host/root, made by the caller (host_prepare), is the
-				* host image's root */
+	int store_fd;          /* the layer store: <store>/layers/sha256/<hex>/ are layers, those
+				* of images <store>/images/layers/<hex>/, and <store>/host/root,
+				* made by the caller (host_prepare), is the host image's root */
+	uint32_t image_ids;    /* the first of the 65536 host ids to which images' files belong */
 	const char *runtimes;  /* directory of runtimes/<name>/layer, put above the image */
 	const char *instance;  /* [a-z0-9]{1,16}: names the cgroups; swept at start and end */
 	const char *cgroup_root; /* NULL: below the cgroup of the caller */
@@ -63,9 +65,14 @@ int spawner_start(const struct spawner_config *config, struct spawner *out, stru
 /* BUILD is EGRESS with the operator's settings of pip and what they name. */
 enum spawn_network { SPAWN_NET_NONE, SPAWN_NET_EGRESS, SPAWN_NET_BUILD };
 
+struct spawn_image {
+	unsigned layer_count;
+	char layers[SPAWN_IMAGE_MAX][65]; /* keys, sha256 hex, topmost first */
+};
+
 struct spawn_request {
 	uint64_t tag;           /* the driver's name for it; comes back in the result */
-	const char *image;      /* "host" (only one yet) */
+	const struct spawn_image *image; /* NULL: the host image */
 	const char *runtime;    /* a directory below runtimes, or NULL */
 	const char *layers[SPAWN_LAYERS_MAX]; /* sha256 hex, topmost first; above the runtime */
 	unsigned layer_count;

@@ -29,7 +29,7 @@ enum {
 enum { SPAWNER_BOOT_MAGIC = 0x50725331 }; /* of programs built together */
 
 struct spawner_boot {
-	uint32_t magic, uid_base, slots, build_network, egress;
+	uint32_t magic, uid_base, slots, image_ids, build_network, egress;
 	uint64_t memory_max_bytes, tmp_max_bytes;
 	struct net_rules allow;
 	char instance[CGROUP_INSTANCE_MAX];

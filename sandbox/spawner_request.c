@@ -57,29 +57,40 @@ check_descriptors(const int *fds, unsigned count, struct err *e)
 	return 0;
 }
 
-static int
+/* The next one down, a tree below at; its path is to be written. */
+static char *
+add_layer(struct spawner_state *s, struct sandbox_spec *spec, int at, uint32_t ids)
+{
+	char *path = s->paths[spec->layer_count];
+
+	spec->layers[spec->layer_count++] =
+		(struct sandbox_tree){ .at = at, .path = path, .strict = true, .ids = ids };
+	return path;
+}
+
+static void
+add_stored(struct spawner_state *s, struct sandbox_spec *spec, const char *place,
+	   const uint8_t digest[32], uint32_t ids)
+{
+	char *path = add_layer(s, spec, s->in->store, ids);
+
+	str_hex(digest, 32, path + snprintf(path, sizeof s->paths[0], "%s/", place));
+}
+
+static void
 fill_layers(struct spawner_state *s, const struct wire_request *r, struct sandbox_spec *spec)
 {
-	for (unsigned i = 0; i < r->layer_count; i++) {
-		char *path = s->paths[i];
-		size_t n = (size_t)snprintf(path, sizeof s->paths[i], "layers/sha256/");
-
-		str_hex(r->layers[i], sizeof r->layers[i], path + n);
-		spec->layers[spec->layer_count++] =
-			(struct sandbox_tree){ .at = s->in->store, .path = path, .strict = true };
+	for (unsigned i = 0; i < r->layer_count; i++)
+		add_stored(s, spec, "layers/sha256", r->layers[i], 0);
+	if (r->runtime[0])
+		snprintf(add_layer(s, spec, s->in->runtimes, 0), sizeof s->paths[0], "%s/layer", r->runtime);
+	for (unsigned i = 0; i < r->image_count; i++)
+		add_stored(s, spec, "images/layers", r->image[i], s->in->boot->image_ids);
+	if (!r->image_count) {
+		snprintf(add_layer(s, spec, s->in->store, 0), sizeof s->paths[0], "host/root");
+		spec->usr = "/usr";
 	}
-	if (r->runtime[0]) {
-		char *path = s->paths[SPAWN_LAYERS_MAX];
-
-		snprintf(path, sizeof s->paths[0], "%s/layer", r->runtime);
-		spec->layers[spec->layer_count++] =
-			(struct sandbox_tree){ .at = s->in->runtimes, .path = path, .strict = true };
-	}
-	spec->layers[spec->layer_count++] =
-		(struct sandbox_tree){ .at = s->in->store, .path = "host/root", .strict = true };
-	spec->usr = "/usr";
-	_Static_assert(SPAWN_LAYERS_MAX + 2 <= SANDBOX_LAYERS_MAX, "all of them fit");
-	return 0;
+	_Static_assert(SPAWN_LAYERS_MAX + SPAWN_IMAGE_MAX + 1 <= SANDBOX_LAYERS_MAX, "all of them fit");
 }
 
 static bool

@@ -44,7 +44,7 @@ struct spawner_state {
 	/* Of the request that is being served; no sandbox keeps a pointer to it. */
 	struct wire_strings strings;
 	char text[SPAWN_STRINGS_MAX];
-	char paths[SPAWN_LAYERS_MAX + 1][128], build[BUILD_ENV_BINDS][32];
+	char paths[SPAWN_LAYERS_MAX + SPAWN_IMAGE_MAX + 1][128], build[BUILD_ENV_BINDS][32];
 };
 
 /* 1: a message was served; 0: there is none; -1: the connection is over (e: class NONE when

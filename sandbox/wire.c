@@ -52,12 +52,12 @@ static int
 check_request(const struct wire_request *r, unsigned fd_count, const struct wire_bounds *b,
 	      struct err *e)
 {
-	if (!wire_is_name(r->image) || strcmp(r->image, "host"))
-		return bad(e, "image");
 	if (r->runtime[0] && !wire_is_name(r->runtime))
 		return bad(e, "runtime");
 	if (r->layer_count > SPAWN_LAYERS_MAX)
 		return bad(e, "number of layers");
+	if (r->image_count > SPAWN_IMAGE_MAX)
+		return bad(e, "number of an image's layers");
 	if (r->memory_bytes < 1 << 20 || r->memory_bytes > b->memory_max_bytes)
 		return bad(e, "memory");
 	if (r->tmp_bytes < 64 << 10 || r->tmp_bytes > b->tmp_max_bytes)

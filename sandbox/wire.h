@@ -20,7 +20,7 @@ struct err;
 
 enum {
 	WIRE_MAGIC = 0x50725370, /* "PrSp" */
-	WIRE_VERSION = 2,
+	WIRE_VERSION = 3,
 	WIRE_NAME_MAX = 64,
 	WIRE_ARGS_MAX = 4096, /* argv and environment entries, each */
 	WIRE_FDS_MAX = 5,     /* strings, three standard ones, channel */
@@ -40,12 +40,12 @@ struct wire_request {
 	uint64_t tag;
 	uint64_t memory_bytes, tmp_bytes, timeout_ns;
 	uint32_t cpu_millis, pids, network;
-	uint32_t layer_count;
+	uint32_t layer_count, image_count; /* of layers; image_count 0: the host image */
 	uint32_t argc, envc, strings_bytes;
 	uint32_t fds; /* WIRE_FD_* */
 	struct net_rules allow; /* of what is near; only with SPAWN_NET_EGRESS */
-	char image[WIRE_NAME_MAX], runtime[WIRE_NAME_MAX]; /* runtime "": none */
-	uint8_t layers[SPAWN_LAYERS_MAX][32];
+	char runtime[WIRE_NAME_MAX]; /* "": none */
+	uint8_t layers[SPAWN_LAYERS_MAX][32], image[SPAWN_IMAGE_MAX][32];
 };
 
 struct wire_kill {

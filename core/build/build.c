@@ -368,7 +368,6 @@ order(struct build_run *b, struct err *e)
 {
 	const struct native_config *c = &b->base.native->c;
 	struct spawn_request r = {
-		.image = b->version.image[0] ? b->version.image : "host",
 		.runtime = b->runtime->name,
 		.layers = { b->package_layer },
 		.layer_count = 1,

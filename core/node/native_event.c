@@ -362,7 +362,6 @@ order(struct event_run *run, struct err *e)
 	const struct function_version *v = &run->version;
 	struct native *n = run->base.native;
 	struct spawn_request r = {
-		.image = v->image[0] ? v->image : "host",
 		.runtime = run->runtime->name,
 		.layers = { v->layer_digest },
 		.layer_count = 1,

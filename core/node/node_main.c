@@ -35,7 +35,7 @@
 #include "netio/http_client.h"
 #include "netio/loop.h"
 #include "netio/mq.h"
-#include "rootfs/host.h"
+#include "rootfs/image.h"
 #include "rootfs/host.h"
 
 enum { SPAWNER_END_MS = 3000, TMP_MIN_MIB = 1024 };
@@ -104,6 +104,7 @@ start_as_root(struct program *p, struct err *e)
 		.runtimes = c->runtimes,
 		.instance = c->instance,
 		.cgroup_root = c->cgroup_root,
+		.image_ids = IMAGE_ID_BASE,
 		.uid_base = c->uid_base,
 		.slots = c->slots,
 		.memory_max_bytes = c->memory_mib << 20,

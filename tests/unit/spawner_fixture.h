@@ -39,7 +39,7 @@
 #ifndef SLOTS
 #define SLOTS 8
 #endif
-enum { WAIT_MS = 10000, UID_BASE = 0x78000000 };
+enum { WAIT_MS = 10000, UID_BASE = 0x7a000000, IMAGE_IDS_FROM = 0x78000000 };
 
 static char dir[64], instance[17], runtimes[128], program[4096];
 static int store;
@@ -54,7 +54,7 @@ start(void)
 {
 	struct spawner_config c = {
 		.store_fd = store, .runtimes = runtimes, .instance = instance,
-		.uid_base = UID_BASE, .slots = SLOTS, .memory_max_bytes = 512 * MIB,
+		.image_ids = IMAGE_IDS_FROM, .uid_base = UID_BASE, .slots = SLOTS, .memory_max_bytes = 512 * MIB,
 		.tmp_max_bytes = 512 * MIB, .build_network = true,
 		.egress = egress, .allow = &egress_allow,
 		.program = program,
@@ -125,7 +125,7 @@ static inline struct spawn_request
 request(uint64_t tag, const char *const *argv)
 {
 	struct spawn_request r = {
-		.tag = tag, .image = "host", .argv = argv, .envp = envp, .workdir = "/tmp",
+		.tag = tag, .argv = argv, .envp = envp, .workdir = "/tmp",
 		.memory_bytes = 64 * MIB, .tmp_bytes = 16 * MIB, .timeout_ns = 5 * NS_PER_S,
 		.cpu_millis = 1000, .pids = 64, .stdio = { -1, -1, -1 }, .channel = -1,
 	};

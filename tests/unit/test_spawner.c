@@ -68,6 +68,57 @@ test_layers_and_runtime(void **state)
 	assert_string_equal(res.step, "trees");
 }
 
+#define LOWER "11112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+#define UPPER "22222233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+#define IN_IMAGE(key, path) "images/layers/" key path
+
+/* Of two layers: what is needed below, a file of the user's own and one of root's above. */
+static void
+make_image(struct spawn_image *image)
+{
+	char command[512];
+
+	*image = (struct spawn_image){ .layer_count = 2, .layers = { UPPER, LOWER } };
+	put_file(IN_IMAGE(LOWER, "/etc/release"), "lower\n");
+	put_file(IN_IMAGE(UPPER, "/etc/release"), "upper\n");
+	put_file(IN_IMAGE(UPPER, "/home/mine"), "mine\n");
+	put_file(IN_IMAGE(UPPER, "/home/roots"), "roots\n");
+	assert_int_equal(dir_make(store, IN_IMAGE(LOWER, "/bin"), 0755, &e), 0);
+	snprintf(command, sizeof command,
+		 "cp /bin/busybox %s/" IN_IMAGE(LOWER, "/bin/sh") " && chown -R %u:%u %s/images/layers && "
+		 "chmod 0700 %s/images", dir, IMAGE_IDS_FROM, IMAGE_IDS_FROM, dir, dir);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(fchownat(store, IN_IMAGE(UPPER, "/home/mine"), IMAGE_IDS_FROM + 1000,
+				  IMAGE_IDS_FROM + 1000, 0), 0);
+	assert_int_equal(fchmodat(store, IN_IMAGE(UPPER, "/home/mine"), 0600, 0), 0);
+	assert_int_equal(fchmodat(store, IN_IMAGE(UPPER, "/home/roots"), 0600, 0), 0);
+}
+
+/* Those that are made ahead serve first, then one is made at once. */
+static void
+test_image(void **state)
+{
+	static const char script[] =
+		"read a </etc/release; read b </home/mine; echo $a $b $0;"
+		"read c 2>/dev/null </home/roots || echo no; [ -e /usr ] || echo no usr;"
+		"echo x >/home/mine && echo written";
+	struct spawn_image image;
+	struct spawn_request r = request(1, NULL);
+	char out[1024];
+
+	(void)state;
+	make_image(&image);
+	r.image = &image;
+	for (int i = 0; i < 6; i++) {
+		struct spawn_result res = run(r, script, out, sizeof out);
+
+		assert_int_equal(res.reason, SPAWN_EXITED);
+		assert_string_equal(out, "upper mine /bin/sh\nno\nno usr\nwritten\n");
+	}
+	strcpy(image.layers[1], "33332233445566778899aabbccddeeff00112233445566778899aabbccddeeff");
+	assert_int_equal(run(r, "true", out, sizeof out).reason, SPAWN_SETUP_FAILED);
+}
+
 static void
 test_reasons(void **state)
 {
@@ -517,6 +568,7 @@ main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_runs_a_command, one_layer, stop_it),
 		cmocka_unit_test_setup_teardown(test_channel_is_three_and_nothing_else, one_layer, stop_it),
 		cmocka_unit_test_setup_teardown(test_layers_and_runtime, one_layer, stop_it),
+		cmocka_unit_test_setup_teardown(test_image, one_layer, stop_it),
 		cmocka_unit_test_setup_teardown(test_reasons, one_layer, stop_it),
 		cmocka_unit_test_setup_teardown(test_kills_when_told, one_layer, stop_it),
 		cmocka_unit_test_setup_teardown(test_all_slots, one_layer, stop_it),
