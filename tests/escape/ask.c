@@ -67,7 +67,7 @@ ask(struct spawner *sp, const char *digest, struct err *e)
 	const char *words[WORDS_MAX + 1];
 	const char *envp[] = { "PATH=/usr/bin:/bin", NULL, NULL };
 	struct spawn_request r = {
-		.image = "host", .layers = { digest }, .layer_count = 1, .argv = words + 3, .envp = envp,
+		.layers = { digest }, .layer_count = 1, .argv = words + 3, .envp = envp,
 		.memory_bytes = 128 * MIB, .tmp_bytes = 16 * MIB, .timeout_ns = 60 * NS_PER_S,
 		.cpu_millis = 1000, .pids = 64, .channel = -1,
 	};
