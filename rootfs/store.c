@@ -114,7 +114,7 @@ lock_for(struct image_store *s, enum store_use use, void (*waiting)(void), struc
 }
 
 int
-store_open(struct image_store *s, const char *root, enum store_use use, void (*waiting)(void),
+image_store_open(struct image_store *s, const char *root, enum store_use use, void (*waiting)(void),
 	   struct err *e)
 {
 	*s = (struct image_store){ .dir = -1, .lock = -1 };
@@ -140,12 +140,12 @@ store_open(struct image_store *s, const char *root, enum store_use use, void (*w
 	if (!lock_for(s, use, waiting, e))
 		return 0;
 fail:
-	store_close(s);
+	image_store_close(s);
 	return -1;
 }
 
 void
-store_close(struct image_store *s)
+image_store_close(struct image_store *s)
 {
 	fd_close(&s->lock);
 	fd_close(&s->dir);

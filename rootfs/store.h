@@ -50,9 +50,9 @@ enum store_use {
 };
 
 /* waiting: called once when STORE_REMOVE has to wait for others; or NULL. */
-int store_open(struct image_store *s, const char *root, enum store_use use, void (*waiting)(void),
+int image_store_open(struct image_store *s, const char *root, enum store_use use, void (*waiting)(void),
 	       struct err *e);
-void store_close(struct image_store *s);
+void image_store_close(struct image_store *s);
 
 enum { STORE_TEMP_MAX = 48, STORE_PATH_MAX = 256 };
 /* A new tmp.ID: its descriptor, and its name for store_discard. */

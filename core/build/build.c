@@ -1,6 +1,7 @@
 /*
  * A build, step by step; each step starts the next from its callback:
  *
+ *   0 the image, if it is not the host's      on_image
  *   1 package: blob → unnamed file            on_package
  *   2 unpacked below function/ of a layer     on_unpacked      (pratai-unpack zip)
  *   3 the runtime's build command over it, in a sandbox, which checks, installs
@@ -32,6 +33,7 @@
 #include "core/build/tail.h"
 #include "core/node/blob.h"
 #include "core/node/env.h"
+#include "core/node/images.h"
 #include "netio/helper.h"
 #include "core/node/layers.h"
 #include "core/node/runtime.h"
@@ -47,6 +49,8 @@ struct build_run {
 	struct driver_run base; /* first */
 	struct function_version version;
 	const struct runtime *runtime;
+	const struct node_image *image; /* NULL: host, or not there yet */
+	struct image_wait *image_wait;
 	struct env env;
 	struct blob_call *blob;
 	struct helper *helper;
@@ -74,6 +78,8 @@ run_free(struct build_run *b)
 	struct layers *layers = b->base.native->c.layers;
 
 	sandbox_run_free(b->sandbox);
+	images_unuse(b->base.native->c.images, b->image);
+	image_wait_cancel(b->image_wait);
 	blob_cancel(b->blob);
 	if (b->helper)
 		helper_cancel(b->helper);
@@ -368,6 +374,7 @@ order(struct build_run *b, struct err *e)
 {
 	const struct native_config *c = &b->base.native->c;
 	struct spawn_request r = {
+		.image = b->image ? &b->image->spawn : NULL,
 		.runtime = b->runtime->name,
 		.layers = { b->package_layer },
 		.layer_count = 1,
@@ -439,6 +446,8 @@ on_unpacked(void *arg, int status, const char *text)
 
 /* ---- 1: the package is here ---- */
 
+static void on_image(void *arg, const struct err *why);
+
 static int
 unpack_package(struct build_run *b, struct err *e)
 {
@@ -473,6 +482,39 @@ on_package(void *arg, int fd, const struct err *why)
 	}
 }
 
+/* ---- 0: the image is here ---- */
+
+static int
+use_image(struct build_run *b, struct err *e)
+{
+	const struct native_config *c = &b->base.native->c;
+	const char *digest = b->version.image_digest;
+
+	if (digest[0] && !(b->image = images_use(c->images, digest))) {
+		b->image_wait = images_fetch(c->images, digest, on_image, b, e);
+		return b->image_wait ? 0 : -1;
+	}
+	if (env_base(&b->env, e) || (b->image && images_env(b->image, &b->env, e)) ||
+	    env_set_all(&b->env, b->runtime->env, e))
+		return -1;
+	b->blob = blob_get(c->blobs, b->version.package_digest, FUNCTION_PACKAGE_MAX_BYTES, on_package,
+			   b, e);
+	return b->blob ? 0 : -1;
+}
+
+static void
+on_image(void *arg, const struct err *why)
+{
+	struct build_run *b = arg;
+	struct err e = { 0 };
+
+	b->image_wait = NULL;
+	if (why)
+		finish(b, why);
+	else if (use_image(b, &e))
+		finish(b, &e);
+}
+
 /* ---- Start and end ---- */
 
 static void
@@ -496,9 +538,11 @@ build_cancel(struct driver_run *base)
 		sandbox_run_kill(b->sandbox, SPAWN_KILL_CANCELLED);
 		return;
 	}
+	image_wait_cancel(b->image_wait);
 	blob_cancel(b->blob);
 	if (b->helper)
 		helper_cancel(b->helper);
+	b->image_wait = NULL;
 	b->blob = NULL;
 	b->helper = NULL;
 	loop_timer_after(b->timer, 0);
@@ -526,11 +570,7 @@ prepare(struct build_run *b, const struct message *job, struct err *e)
 	b->runtime = runtimes_find(n->c.runtimes, b->version.runtime);
 	if (!b->runtime)
 		return err_set(e, ERR_INPUT, "the node has no runtime '%s'", b->version.runtime);
-	if (env_base(&b->env, e) || env_set_all(&b->env, b->runtime->env, e))
-		return -1;
-	b->blob = blob_get(n->c.blobs, b->version.package_digest, FUNCTION_PACKAGE_MAX_BYTES,
-			   on_package, b, e);
-	return b->blob ? 0 : -1;
+	return use_image(b, e);
 }
 
 struct driver_run *

@@ -35,7 +35,7 @@ open_store(struct client *c, struct image_store *s, enum store_use use, struct e
 {
 	char root[PATH_MAX];
 
-	return store_root(opt_get(&c->v, "root"), root, e) || store_open(s, root, use, say_waiting, e) ? -1
+	return store_root(opt_get(&c->v, "root"), root, e) || image_store_open(s, root, use, say_waiting, e) ? -1
 												       : 0;
 }
 
@@ -138,7 +138,7 @@ import(struct client *c, struct image *i, struct err *e)
 			e->cls = ERR_LIMIT; /* the command was right: exit 1 */
 		}
 	}
-	store_close(&s);
+	image_store_close(&s);
 	close(m.source);
 	return rc;
 }
@@ -183,7 +183,7 @@ cmd_image_export(struct client *c)
 		 image_export(&s, &x, &image, &e);
 
 	wipe(terminal);
-	store_close(&s);
+	image_store_close(&s);
 	if (rc)
 		rc = client_fail(&e);
 	else if (!strcmp(x.path, "-")) /* standard output is the image */
@@ -241,7 +241,7 @@ cmd_image_list(struct client *c)
 		 list(c, &s, names, count, &e);
 
 	store_names_free(names, count);
-	store_close(&s);
+	image_store_close(&s);
 	return rc ? client_fail(&e) : CLIENT_OK;
 }
 
@@ -259,7 +259,7 @@ cmd_image_delete(struct client *c)
 	for (int i = 0; i < c->v.operand_count; i++)
 		if (store_forget(&s, c->v.operands[i], &e))
 			rc = client_fail(&e);
-	store_close(&s);
+	image_store_close(&s);
 	return rc;
 }
 
@@ -289,7 +289,7 @@ cmd_image_gc(struct client *c)
 	int rc;
 
 	rc = crypto_init(&e) || open_store(c, &s, STORE_REMOVE, &e) || store_collect(&s, &done, &e);
-	store_close(&s);
+	image_store_close(&s);
 	if (rc)
 		return client_fail(&e);
 	o = json_object();
@@ -322,13 +322,13 @@ verify(struct client *c, struct store_check *done, struct err *e)
 		 open_store(c, &s, STORE_READ, e);
 
 	empty = s.dir < 0;
-	store_close(&s);
+	image_store_close(&s);
 	if (rc || empty)
 		return rc ? -1 : 0;
 	rc = open_store(c, &s, STORE_ADD, e) || store_verify(&s, done, tell, NULL, e) ||
 	     image_verify_layers(&s, program, terminal ? draw : NULL, tell, NULL, &done->bad, e);
 	wipe(terminal);
-	store_close(&s);
+	image_store_close(&s);
 	return rc ? -1 : 0;
 }
 

@@ -1,6 +1,7 @@
 /*
- * A call is one transfer with its retries.  A download's file has no name, so that a crash
- * leaves nothing; each attempt begins at its start.
+ * A call is one transfer with its retries.  A download's own file has no name, so that a crash
+ * leaves nothing, and each attempt begins at its start; in a file of the caller's it begins where
+ * the one before has ended.
  */
 #include "core/node/blob.h"
 
@@ -31,10 +32,11 @@ struct blobs {
 
 struct blob_call {
 	struct blobs *blobs;
-	bool upload;
+	bool upload, resumes; /* neither: a download into a file of its own */
 	char digest[65];
 	uint64_t max_bytes;
 	int fd;
+	off_t from; /* of this attempt */
 	int attempts_left;
 	uint64_t pause_ns;
 	struct http_call *http;
@@ -99,7 +101,7 @@ static void
 call_free(struct blob_call *c)
 {
 	loop_timer_remove(c->timer);
-	if (!c->upload)
+	if (!c->upload && !c->resumes)
 		fd_close(&c->fd);
 	free(c);
 }
@@ -111,7 +113,7 @@ finish(struct blob_call *c, const struct err *e)
 	void *arg = c->arg;
 	int fd = -1;
 
-	if (!e && !c->upload)
+	if (!e && !c->upload && !c->resumes)
 		fd = fd_steal(&c->fd);
 	call_free(c);
 	fn(arg, fd, e);
@@ -131,6 +133,28 @@ fail(struct blob_call *c, struct err *e)
 	c->pause_ns = c->pause_ns * 4 < LAST_PAUSE_NS ? c->pause_ns * 4 : LAST_PAUSE_NS;
 }
 
+/* The file again as it was before an answer that was not what was asked for. */
+static void
+take_back(struct blob_call *c, off_t to)
+{
+	if (c->resumes && ftruncate(c->fd, to))
+		c->attempts_left = 1;
+}
+
+/* The connection broke.  Who gets on may try for ever. */
+static void
+lose(struct blob_call *c, const struct err *why)
+{
+	struct err e = *why;
+	struct stat st;
+
+	if (c->resumes && !fstat(c->fd, &st) && st.st_size > c->from) {
+		c->attempts_left = GET_ATTEMPTS;
+		c->pause_ns = FIRST_PAUSE_NS;
+	}
+	fail(c, &e);
+}
+
 static void
 on_answer(void *arg, const struct http_answer *a, const struct err *why)
 {
@@ -139,7 +163,10 @@ on_answer(void *arg, const struct http_answer *a, const struct err *why)
 
 	c->http = NULL;
 	if (!a) {
-		e = *why;
+		lose(c, why);
+	} else if (c->from > 0 && a->status != 206 && (a->status < 300 || a->status == 416)) {
+		take_back(c, 0);
+		err_set(&e, ERR_AGAIN, "the control plane does not give a part of it");
 		fail(c, &e);
 	} else if (a->status >= 200 && a->status < 300) {
 		if (!c->upload && lseek(c->fd, 0, SEEK_SET) < 0) {
@@ -151,6 +178,7 @@ on_answer(void *arg, const struct http_answer *a, const struct err *why)
 	} else {
 		bool passing = a->status >= 500 || a->status == 429;
 
+		take_back(c, c->from);
 		err_set(&e, a->status == 404 ? ERR_NOT_FOUND : passing ? ERR_AGAIN : ERR_NODE,
 			"the control plane answered %d", a->status);
 		fail(c, &e);
@@ -161,6 +189,7 @@ static int
 ask(struct blob_call *c, struct err *e)
 {
 	struct blobs *b = c->blobs;
+	char range[48];
 	struct http_field fields[] = { { "X-Pratai-Join", b->token },
 				       { "Content-Type", "application/octet-stream" },
 				       { NULL, NULL } };
@@ -179,9 +208,11 @@ ask(struct blob_call *c, struct err *e)
 		q.body_fd = c->fd;
 		q.body_len = (size_t)st.st_size;
 	} else {
-		fields[1].name = NULL;
-		if (ftruncate(c->fd, 0) || lseek(c->fd, 0, SEEK_SET) < 0)
+		if ((!c->resumes && ftruncate(c->fd, 0)) || (c->from = lseek(c->fd, 0, SEEK_END)) < 0)
 			return err_sys(e, ERR_NODE, "truncate");
+		snprintf(range, sizeof range, "bytes=%lld-", (long long)c->from);
+		fields[1] = c->from ? (struct http_field){ "Range", range } : (struct http_field){ NULL, NULL };
+		q.answer_max -= (uint64_t)c->from < q.answer_max ? (size_t)c->from : q.answer_max - 1;
 		q.out_fd = c->fd;
 	}
 	c->http = http_client_ask(b->http, &q, on_answer, c, e);
@@ -241,6 +272,22 @@ blob_get(struct blobs *b, const char *digest, uint64_t max_bytes, blob_fn fn, vo
 		call_free(c);
 		return NULL;
 	}
+	loop_timer_after(c->timer, 0);
+	return c;
+}
+
+struct blob_call *
+blob_continue(struct blobs *b, const char *digest, int fd, uint64_t max_bytes, blob_fn fn, void *arg,
+	      struct err *e)
+{
+	struct blob_call *c = call_new(b, digest, fn, arg, e);
+
+	if (!c)
+		return NULL;
+	c->resumes = true;
+	c->max_bytes = max_bytes;
+	c->attempts_left = GET_ATTEMPTS;
+	c->fd = fd;
 	loop_timer_after(c->timer, 0);
 	return c;
 }

@@ -37,6 +37,12 @@ typedef void (*blob_fn)(void *arg, int fd, const struct err *e);
 /* fn is called once, later.  NULL: not started. */
 struct blob_call *blob_get(struct blobs *b, const char *digest, uint64_t max_bytes, blob_fn fn,
 			   void *arg, struct err *e);
+/*
+ * The same into the file fd, which stays the caller's and open until fn (whose fd is -1): what
+ * it has counts as the blob's beginning, and what has come of it is kept when the rest does not.
+ */
+struct blob_call *blob_continue(struct blobs *b, const char *digest, int fd, uint64_t max_bytes,
+				blob_fn fn, void *arg, struct err *e);
 /* fd: a regular file, which stays the caller's and open until fn. */
 struct blob_call *blob_put(struct blobs *b, const char *digest, int fd, blob_fn fn, void *arg,
 			   struct err *e);

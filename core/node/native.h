@@ -10,6 +10,7 @@
 #include "core/node/driver.h"
 
 struct blobs;
+struct images;
 struct launcher;
 struct layers;
 struct runtimes;
@@ -24,6 +25,7 @@ struct native_config {
 	struct loop *loop;
 	struct launcher *launcher;
 	struct layers *layers;
+	struct images *images;
 	struct blobs *blobs;
 	const struct runtimes *runtimes;
 	int tmp_fd;               /* a directory for temporary files; the caller's */

@@ -1,8 +1,8 @@
 /*
  * One event in one sandbox:
  *
- *   layer there? ──no──► fetched ─┐
- *        └──────────yes───────────┴► sandbox ordered ──► channel, output ──► it is gone ──► outcome
+ *   image, then layer there? ──no──► fetched ─┐
+ *        └──────────yes───────────────────────┴► sandbox ordered ──► channel, output ──► it is gone ──► outcome
  *
  * The outcome is made when nothing of the sandbox is left, so that its usage is the final
  * one.  Which reason counts, in this order: more output than allowed (a property of the
@@ -23,6 +23,7 @@
 #include "core/base/json.h"
 #include "core/base/log.h"
 #include "core/node/env.h"
+#include "core/node/images.h"
 #include "core/node/layers.h"
 #include "core/node/output.h"
 #include "core/node/runtime.h"
@@ -42,6 +43,8 @@ struct event_run {
 	struct env env;
 	bool egress;
 	struct net_rules allow; /* with egress: of what is near */
+	const struct node_image *image; /* NULL: host, or not there yet */
+	struct image_wait *image_wait;
 	struct layer_wait *wait;
 	struct sandbox_run *sandbox;
 	struct loop_timer *linger;
@@ -60,6 +63,8 @@ run_free(struct event_run *run)
 	sandbox_run_free(run->sandbox);
 	if (run->uses_layer)
 		layers_unuse(run->base.native->c.layers, run->version.layer_digest);
+	images_unuse(run->base.native->c.images, run->image);
+	image_wait_cancel(run->image_wait);
 	layer_wait_cancel(run->wait);
 	loop_timer_remove(run->linger);
 	output_free(&run->output);
@@ -346,6 +351,7 @@ make_env(struct event_run *run, struct err *e)
 	id_format(&run->event.function_id, function);
 	snprintf(memory, sizeof memory, "%u", run->version.memory_mib);
 	rc = (text && *text && !own) || env_base(&run->env, e) ||
+	     (run->image && images_env(run->image, &run->env, e)) ||
 	     env_set_all(&run->env, run->runtime->env, e) || env_set_all(&run->env, own, e) ||
 	     env_set(&run->env, "PRATAI_EVENT_ID", id, e) ||
 	     env_set(&run->env, "PRATAI_FUNCTION_ID", function, e);
@@ -362,11 +368,11 @@ order(struct event_run *run, struct err *e)
 	const struct function_version *v = &run->version;
 	struct native *n = run->base.native;
 	struct spawn_request r = {
+		.image = run->image ? &run->image->spawn : NULL,
 		.runtime = run->runtime->name,
 		.layers = { v->layer_digest },
 		.layer_count = 1,
 		.argv = (const char *const *)run->runtime->command,
-		.envp = (const char *const *)run->env.list,
 		.workdir = "/function",
 		.memory_bytes = (uint64_t)v->memory_mib << 20,
 		.tmp_bytes = (uint64_t)v->tmp_size_mib << 20,
@@ -379,6 +385,9 @@ order(struct event_run *run, struct err *e)
 	struct buf line = { 0 };
 	int rc;
 
+	if (make_env(run, e))
+		return -1;
+	r.envp = (const char *const *)run->env.list;
 	run->sandbox = sandbox_run_start(n->c.loop, n->c.launcher, &r, &sandbox_fns, run, e);
 	if (!run->sandbox)
 		return -1;
@@ -404,22 +413,54 @@ use_layer(struct event_run *run)
 	return run->uses_layer;
 }
 
+static int proceed(struct event_run *run, struct err *e);
+
+/* What was waited for is there. */
+static void
+go_on(struct event_run *run, const struct err *why)
+{
+	struct err e = { 0 };
+
+	if (why)
+		finish_without_sandbox(run, why);
+	else if (proceed(run, &e))
+		finish_without_sandbox(run, &e);
+}
+
+static void
+on_image(void *arg, const struct err *why)
+{
+	struct event_run *run = arg;
+
+	run->image_wait = NULL;
+	go_on(run, why);
+}
+
 static void
 on_layer(void *arg, const struct err *why)
 {
 	struct event_run *run = arg;
-	struct err e = { 0 };
 
 	run->wait = NULL;
-	if (why) {
-		finish_without_sandbox(run, why);
-	} else if (use_layer(run)) {
-		if (order(run, &e))
-			finish_without_sandbox(run, &e);
-	} else {
-		err_set(&e, ERR_NODE, "the layer that was fetched is not there");
-		finish_without_sandbox(run, &e);
+	go_on(run, why);
+}
+
+/* As far as it goes now; what is waited for brings it on. */
+static int
+proceed(struct event_run *run, struct err *e)
+{
+	const struct native_config *c = &run->base.native->c;
+	const struct function_version *v = &run->version;
+
+	if (v->image_digest[0] && !run->image && !(run->image = images_use(c->images, v->image_digest))) {
+		run->image_wait = images_fetch(c->images, v->image_digest, on_image, run, e);
+		return run->image_wait ? 0 : -1;
 	}
+	if (!use_layer(run)) {
+		run->wait = layers_fetch(c->layers, v->layer_digest, on_layer, run, e);
+		return run->wait ? 0 : -1;
+	}
+	return order(run, e);
 }
 
 /* One timer for both: before there is a sandbox it brings the end of a cancelled run (done
@@ -446,7 +487,9 @@ event_cancel(struct driver_run *base)
 	if (run->sandbox) {
 		sandbox_run_kill(run->sandbox, SPAWN_KILL_CANCELLED);
 	} else {
+		image_wait_cancel(run->image_wait);
 		layer_wait_cancel(run->wait);
+		run->image_wait = NULL;
 		run->wait = NULL;
 		loop_timer_after(run->linger, 0);
 	}
@@ -505,7 +548,7 @@ prepare(struct event_run *run, const struct message *job, const void *payload, s
 	run->runtime = runtimes_find(n->c.runtimes, run->version.runtime);
 	if (!run->runtime)
 		return err_set(e, ERR_INPUT, "the node has no runtime '%s'", run->version.runtime);
-	return read_network(run, e) || make_env(run, e) ? -1 : 0;
+	return read_network(run, e);
 }
 
 struct driver_run *
@@ -513,7 +556,6 @@ native_event_start(struct native *n, const struct message *job, const void *payl
 		   driver_done_fn done, void *arg, struct err *e)
 {
 	struct event_run *run = calloc(1, sizeof *run);
-	int rc;
 
 	if (!run) {
 		err_set(e, ERR_NODE, "event: out of memory");
@@ -523,14 +565,7 @@ native_event_start(struct native *n, const struct message *job, const void *payl
 		free(run);
 		return NULL;
 	}
-	rc = prepare(run, job, payload, len, e);
-	if (rc == 0 && use_layer(run)) {
-		rc = order(run, e);
-	} else if (rc == 0) {
-		run->wait = layers_fetch(n->c.layers, run->version.layer_digest, on_layer, run, e);
-		rc = run->wait ? 0 : -1;
-	}
-	if (rc) {
+	if (prepare(run, job, payload, len, e) || proceed(run, e)) {
 		native_leave(&run->base);
 		run_free(run);
 		return NULL;

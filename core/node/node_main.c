@@ -1,12 +1,13 @@
 /*
- * pratai-node: two kinds of process.
+ * pratai-node: three kinds of process.
  *
- *   root, one thread:  settings, directories, programs opened ──► spawner (forked; stays root)
+ *   root, one thread:  settings, directories, programs opened ──► spawner (stays root)
+ *                                                             ├─► keeper of images (stays root)
  *                                                             └─► driver: this process, which
  *   gives up root, then opens its loop, its sockets and its threads (ZeroMQ's).
  *
- * The driver ends when the spawner does (its supervisor starts both again, as a new
- * incarnation); the spawner ends when the driver does (the end of their socket).
+ * The driver ends when one of the others does (its supervisor starts all again, as a new
+ * incarnation); they end when the driver does (the end of their socket).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +26,8 @@
 #include "core/build/build.h"
 #include "core/node/blob.h"
 #include "core/node/config.h"
+#include "core/node/images.h"
+#include "core/node/keeper.h"
 #include "netio/helper.h"
 #include "core/node/launcher.h"
 #include "core/node/layers.h"
@@ -43,10 +46,11 @@ enum { SPAWNER_END_MS = 3000, TMP_MIN_MIB = 1024 };
 struct program {
 	struct node_config config;
 	pid_t parent;
-	int state_fd, node_fd, tmp_fd, layers_fd; /* DIR, its node, node/tmp and layers */
+	int state_fd, node_fd, tmp_fd, fetched_fd, layers_fd; /* DIR, its node, node/tmp, node/images, layers */
 	int unpack_fd, self_fd;
 	struct runtimes *runtimes;
 	struct spawner spawner;
+	struct keeper keeper;
 
 	struct loop *loop;
 	struct mq *mq;
@@ -54,9 +58,10 @@ struct program {
 	struct launcher *launcher;
 	struct blobs *blobs;
 	struct layers *layers;
+	struct images *images;
 	struct driver *driver;
 	struct node *node;
-	bool lost; /* the spawner ended */
+	const char *lost; /* who has ended without an order */
 };
 
 /* ---- As root ---- */
@@ -86,6 +91,7 @@ open_state(struct program *p, struct err *e)
 	/* layers: 0755, since sandboxes read below it under ids of their own. */
 	if ((p->node_fd = open_part(p, "node", 0700, e)) < 0 ||
 	    (p->tmp_fd = open_part(p, "node/tmp", 0700, e)) < 0 ||
+	    (p->fetched_fd = open_part(p, "node/images", 0700, e)) < 0 ||
 	    (p->layers_fd = open_part(p, "layers", 0755, e)) < 0)
 		return -1;
 	p->unpack_fd = helper_open("pratai-unpack", e);
@@ -130,6 +136,8 @@ start_as_root(struct program *p, struct err *e)
 		p->spawner = (struct spawner){ .fd = -1, .pidfd = -1 };
 		return err_wrap(e, "spawner");
 	}
+	if (keeper_start(c->state, p->self_fd, p->unpack_fd, &p->keeper, e))
+		return -1;
 	/* Not before: sandboxes have the usual way. */
 	signal(SIGPIPE, SIG_IGN);
 	return privileges_drop(c->user, c->group, c->with_parent ? p->parent : 0, e);
@@ -151,7 +159,16 @@ on_spawner_gone(void *arg)
 {
 	struct program *p = arg;
 
-	p->lost = true;
+	p->lost = "the spawner";
+	loop_stop(p->loop);
+}
+
+static void
+on_keeper_gone(void *arg)
+{
+	struct program *p = arg;
+
+	p->lost = "the keeper of images";
 	loop_stop(p->loop);
 }
 
@@ -176,6 +193,8 @@ start_driver(struct program *p, struct err *e)
 	struct layers_config layers = { .loop = p->loop, .dir_fd = p->layers_fd,
 					.unpack_fd = p->unpack_fd, .self_fd = p->self_fd,
 					LAYERS_LIMITS };
+	struct images_config images = { .loop = p->loop, .dir_fd = p->fetched_fd, .keeper = &p->keeper,
+					.gone = on_keeper_gone, .arg = p, IMAGES_LIMITS };
 	struct native_config native = { .loop = p->loop, .runtimes = p->runtimes,
 					.tmp_fd = p->tmp_fd, .memory_mib = c->memory_mib,
 					.slots = c->slots, .build_memory_mib = c->build_memory_mib,
@@ -186,10 +205,13 @@ start_driver(struct program *p, struct err *e)
 	p->blobs = p->launcher ? blobs_new(p->loop, p->http, c->join, c->token, p->tmp_fd, e) : NULL;
 	layers.blobs = p->blobs;
 	p->layers = p->blobs ? layers_new(&layers, e) : NULL;
+	images.blobs = p->blobs;
+	p->images = p->layers ? images_new(&images, e) : NULL;
+	native.images = p->images;
 	native.launcher = p->launcher;
 	native.layers = p->layers;
 	native.blobs = p->blobs;
-	p->driver = p->layers ? native_new(&native, e) : NULL;
+	p->driver = p->images ? native_new(&native, e) : NULL;
 	return p->driver ? 0 : -1;
 }
 
@@ -211,7 +233,7 @@ run(struct program *p, struct err *e)
 	p->node = node_new(&setup, e);
 	if (!p->node || loop_run(p->loop, e))
 		return -1;
-	return p->lost ? err_set(e, ERR_NODE, "the spawner has ended") : 0;
+	return p->lost ? err_set(e, ERR_NODE, "%s has ended", p->lost) : 0;
 }
 
 /* Sandboxes end with the spawner's socket; it is waited for, so that nothing of this
@@ -230,6 +252,17 @@ end_spawner(struct program *p)
 		log_error("the spawner does not end", NULL);
 }
 
+/* With its socket. */
+static void
+end_keeper(struct program *p)
+{
+	if (p->keeper.pid <= 0)
+		return;
+	fd_close(&p->keeper.fd);
+	waitpid(p->keeper.pid, NULL, 0);
+	fd_close(&p->keeper.pidfd);
+}
+
 static void
 stop(struct program *p)
 {
@@ -237,6 +270,7 @@ stop(struct program *p)
 		p->driver->ops->free(p->driver);
 	node_free(p->node);
 	layers_free(p->layers);
+	images_free(p->images);
 	blobs_free(p->blobs);
 	launcher_free(p->launcher);
 	if (p->http)
@@ -245,6 +279,7 @@ stop(struct program *p)
 		mq_free(p->mq);
 	if (p->loop)
 		loop_free(p->loop);
+	end_keeper(p);
 	end_spawner(p);
 	runtimes_free(p->runtimes);
 	node_config_free(&p->config);
@@ -254,7 +289,8 @@ int
 main(int argc, char **argv)
 {
 	static struct program p = { .state_fd = -1, .node_fd = -1, .tmp_fd = -1, .layers_fd = -1,
-				    .unpack_fd = -1, .self_fd = -1,
+				    .unpack_fd = -1, .self_fd = -1, .fetched_fd = -1,
+				    .keeper = { .fd = -1, .pidfd = -1 },
 				    .spawner = { .fd = -1, .pidfd = -1 } };
 	struct err e = { 0 };
 	int rc;
@@ -265,6 +301,8 @@ main(int argc, char **argv)
 	}
 	if (argc == 3 && !strcmp(argv[1], LAYERS_REMOVE))
 		return layers_remove_main(argv[2]);
+	if (argc == 3 && !strcmp(argv[1], KEEPER_WORD))
+		return keeper_main(argv[2]);
 	p.parent = getppid();
 	umask(022);
 	if (crypto_init(&e) || (rc = node_config_read(&p.config, argc, argv, &e)) < 0) {

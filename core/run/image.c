@@ -61,11 +61,11 @@ run_open_image(struct run *r, const char *root, const char *name, struct err *e)
 	struct image_store s;
 	int rc;
 
-	if (store_open(&s, root, STORE_READ, NULL, e))
+	if (image_store_open(&s, root, STORE_READ, NULL, e))
 		return -1;
 	r->has_image = true;
 	rc = store_image(&s, name, &r->image, e) || take_layers(r, &s, e) || take_command(r, e);
-	store_close(&s);
+	image_store_close(&s);
 	if (rc)
 		return err_wrap(e, "--image");
 	if (r->image.workdir && !opt_given(&r->opts, "workdir"))

@@ -45,6 +45,7 @@ struct peer_blob {
 	char *data;
 	size_t len;
 	int gets, puts;
+	size_t from; /* of the last get: where a part began; 0: the whole */
 };
 
 struct peer_result {
@@ -259,8 +260,15 @@ peer_blob_request(struct http_request *r, const char *digest)
 		b->puts++;
 		peer_reply(r, strcmp(hex, digest) ? 400 : 201, NULL, NULL, 0);
 	} else if (b) {
+		const char *range = http_header(r, "Range");
+
 		b->gets++;
-		peer_reply(r, 200, "application/octet-stream", b->data, b->len);
+		b->from = range && !strncmp(range, "bytes=", 6) ? strtoul(range + 6, NULL, 10) : 0;
+		if (b->from >= b->len && b->from)
+			peer_reply(r, 416, NULL, NULL, 0);
+		else
+			peer_reply(r, b->from ? 206 : 200, "application/octet-stream", b->data + b->from,
+				   b->len - b->from);
 	} else {
 		peer_reply(r, 404, NULL, NULL, 0);
 	}
@@ -478,11 +486,12 @@ peer_own_runtimes(const char *runtimes, const char *build)
 				  "\"/function/build.py\"]}";
 	static const char plain[] = "{\"command\":[\"/usr/bin/python3\",\"-I\",\"-S\",\"/function/main.py\"],"
 				    "\"build\":[]}";
+	static const char shell[] = "{\"command\":[\"/bin/sh\",\"/function/main.sh\"]}";
 	char command[9000];
 	FILE *f;
 
-	snprintf(command, sizeof command, "mkdir -p %s/raw/layer %s/plain/layer && "
-		 "cp -r %s/runtimes/python3 %s/", runtimes, runtimes, build, runtimes);
+	snprintf(command, sizeof command, "mkdir -p %s/raw/layer %s/plain/layer %s/shell/layer && "
+		 "cp -r %s/runtimes/python3 %s/", runtimes, runtimes, runtimes, build, runtimes);
 	if (system(command))
 		abort();
 	snprintf(command, sizeof command, "%s/raw/runtime.json", runtimes);
@@ -492,6 +501,10 @@ peer_own_runtimes(const char *runtimes, const char *build)
 	snprintf(command, sizeof command, "%s/plain/runtime.json", runtimes);
 	f = fopen(command, "w");
 	fputs(plain, f);
+	fclose(f);
+	snprintf(command, sizeof command, "%s/shell/runtime.json", runtimes);
+	f = fopen(command, "w");
+	fputs(shell, f);
 	fclose(f);
 }
 
