@@ -71,7 +71,7 @@ make_response(const struct http_reply *reply)
 	int fd = reply->file_fd;
 
 	if (fd > 0 && reply->len) {
-		response = MHD_create_response_from_fd_at_offset64(reply->len, fd, 0);
+		response = MHD_create_response_from_fd_at_offset64(reply->len, fd, reply->file_offset);
 		if (!response)
 			fd_close(&fd);
 		return response;

@@ -36,6 +36,7 @@ enum {
 	HTTP_DISCARD_MAX = 64 << 20, /* of a body that nobody wants */
 	HTTP_DISCARD_SECONDS = 10,
 	HTTP_QUERY_MAX = 32, /* parameters */
+	HTTP_SLASH = 0x1f,   /* control characters are in no path else */
 };
 
 struct http_server_config {
@@ -88,8 +89,8 @@ void http_hold(struct http_request *r);
 void http_go_on(struct http_request *r);
 
 const char *http_method(const struct http_request *r);
-/* Percent-decoded path without the query; "" never, always starts with '/'.  A target with a
- * malformed escape, a control character or bytes that are not UTF-8, encoded or not, is
+/* Percent-decoded path without the query; "" never, always starts with '/'.  A '/' that came
+ * encoded is HTTP_SLASH: it is part of a segment and ends none.  A target with a malformed escape, a control character or bytes that are not UTF-8, encoded or not, is
  * answered 400 before begin; so are malformed header fields and doubtful lengths. */
 const char *http_path(const struct http_request *r);
 const char *http_query(const struct http_request *r, const char *name); /* decoded, or NULL */
@@ -121,9 +122,17 @@ struct http_reply {
 	const struct http_field *fields; /* ends with .name == NULL; NULL: none */
 	const void *body;
 	size_t len;
-	int file_fd; /* a file as the body instead, from 0 to len; closed afterwards; 0: none */
+	int file_fd; /* a file as the body instead; closed afterwards; 0: none */
+	uint64_t file_offset; /* where in it the len bytes begin */
 	bool close;  /* Connection: close */
 };
+
+/*
+ * What a request for a part of total bytes gets.  Only "Range: bytes=N-" is understood: from N to
+ * the end, 206; or nothing, 416.  0: the whole, since there is no such field or it has another
+ * form.
+ */
+int http_range(const struct http_request *r, uint64_t total, uint64_t *from);
 
 /* Once per request; another is logged and ignored.  Copies everything (file_fd is taken over).
  * A status that is none (200 to 599) becomes 500. */

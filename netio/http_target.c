@@ -11,14 +11,16 @@
 
 #include "core/base/str.h"
 
-/* Decodes text[0..len) in place and ends it with a NUL.  plus: '+' means a space. */
+/* Decodes text[0..len) in place and ends it with a NUL.  In a query '+' means a space; in a
+ * path an encoded '/' is HTTP_SLASH. */
 static int
-decode(char *text, size_t len, bool plus)
+decode(char *text, size_t len, bool query)
 {
 	size_t at = 0, out = 0;
 
 	while (at < len) {
 		unsigned char c = (unsigned char)text[at++];
+		bool slash = false;
 
 		if (c == ' ')
 			return -1;
@@ -32,12 +34,13 @@ decode(char *text, size_t len, bool plus)
 			if (str_unhex(pair, &c, 1) < 0)
 				return -1;
 			at += 2;
-		} else if (c == '+' && plus) {
+			slash = c == '/' && !query;
+		} else if (c == '+' && query) {
 			c = ' ';
 		}
 		if (c < 0x20 || c == 0x7f)
 			return -1;
-		text[out++] = (char)c;
+		text[out++] = slash ? HTTP_SLASH : (char)c;
 	}
 	text[out] = '\0';
 	return str_is_utf8(text, out) ? 0 : -1;
@@ -127,6 +130,30 @@ const char *
 http_path(const struct http_request *r)
 {
 	return r->target.path;
+}
+
+int
+http_range(const struct http_request *r, uint64_t total, uint64_t *from)
+{
+	const char *text = http_header(r, "Range"), *dash;
+	char number[24];
+	int64_t first;
+
+	*from = 0;
+	if (!text || strncasecmp(text, "bytes=", strlen("bytes=")) != 0)
+		return 0;
+	text += strlen("bytes=");
+	dash = text + strspn(text, "0123456789");
+	if (dash == text || strcmp(dash, "-") != 0)
+		return 0;
+	/* With more digits than any file's size has it begins beyond the end, too. */
+	if (str_copy(number, sizeof(number), text))
+		return 416;
+	number[dash - text] = '\0';
+	if (str_int(number, 0, INT64_MAX, &first) || (uint64_t)first >= total)
+		return 416;
+	*from = (uint64_t)first;
+	return 206;
 }
 
 const char *

@@ -48,6 +48,14 @@ enum { ROUTE_COUNT = sizeof routes / sizeof routes[0] };
 
 /* ---- routes ---- */
 
+static void
+plain_slashes(char *text)
+{
+	for (; *text; text++)
+		if (*text == HTTP_SLASH)
+			*text = '/';
+}
+
 /* True when path is pattern, with the segment at "{}" in param. */
 static bool
 matches(const char *pattern, const char *path, char param[PARAM_MAX])
@@ -65,6 +73,7 @@ matches(const char *pattern, const char *path, char param[PARAM_MAX])
 		return false;
 	memcpy(param, path + before, n);
 	param[n] = '\0';
+	plain_slashes(param);
 	return true;
 }
 
@@ -129,6 +138,7 @@ on_begin(void *arg, struct http_request *r)
 	}
 	if (!route) {
 		snprintf(detail, sizeof detail, "there is nothing at '%.150s'", http_path(r));
+		plain_slashes(detail);
 		request_problem(r, 404, "not_found", detail, NULL);
 		return 0;
 	}

@@ -192,6 +192,7 @@ static const struct {
 	{ "method_not_allowed", "This method is not allowed here" },
 	{ "conflict", "It is there already, or was changed meanwhile" },
 	{ "build_failed", "The function's build failed" },
+	{ "missing_blobs", "Parts of the image are not there" },
 	{ "too_large", "Too large" },
 	{ "queue_full", "The function's queue is full" },
 	{ "limit_reached", "A limit was reached" },
@@ -223,11 +224,10 @@ problem(int status, const char *type, const char *detail)
 	return j;
 }
 
-void
-request_problem(struct http_request *r, int status, const char *type, const char *detail,
-		const struct http_field *fields)
+/* Frees j. */
+static void
+send_problem(struct http_request *r, int status, struct json *j, const struct http_field *fields)
 {
-	struct json *j = problem(status, type, detail);
 	char *text = json_print(j);
 	struct http_reply reply = {
 		.status = status,
@@ -243,6 +243,30 @@ request_problem(struct http_request *r, int status, const char *type, const char
 }
 
 void
+request_problem(struct http_request *r, int status, const char *type, const char *detail,
+		const struct http_field *fields)
+{
+	send_problem(r, status, problem(status, type, detail), fields);
+}
+
+void
+call_problem_with(struct call *c, int status, const char *type, const char *detail,
+		  const struct http_field *fields, const char *key, struct json *member)
+{
+	struct json *j = problem(status, type, detail);
+
+	if (key)
+		json_put(j, key, member);
+	if (!c->request || c->answered) {
+		json_free(j);
+		return;
+	}
+	c->answered = true;
+	call_unwait(c);
+	send_problem(c->request, status, j, fields);
+}
+
+void
 call_problem(struct call *c, int status, const char *type, const char *fmt, ...)
 {
 	static const struct http_field retry_soon[] = { { "Retry-After", "1" }, { NULL, NULL } };
@@ -255,12 +279,9 @@ call_problem(struct call *c, int status, const char *type, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(detail, sizeof detail, fmt, ap);
 	va_end(ap);
-	if (!c->request || c->answered)
-		return;
-	c->answered = true;
-	call_unwait(c);
-	request_problem(c->request, status, type, detail,
-			status == 429 || status == 503 ? retry_soon : status == 401 ? challenge : NULL);
+	call_problem_with(c, status, type, detail,
+			  status == 429 || status == 503 ? retry_soon : status == 401 ? challenge : NULL,
+			  NULL, NULL);
 }
 
 void

@@ -2,8 +2,11 @@
  * The platform about itself, and what nodes ask for.
  */
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/api/internal.h"
 #include "core/base/clock.h"
@@ -164,13 +167,34 @@ static void
 on_blob(void *arg, const struct store_answer *a, const struct err *e)
 {
 	struct call *c = arg;
-	struct http_reply reply = { .status = 200, .content_type = "application/octet-stream" };
+	char range[80];
+	struct http_field fields[] = { { "Accept-Ranges", "bytes" }, { "Content-Range", range },
+				       { NULL, NULL } };
+	struct http_reply reply = { .status = 200, .content_type = "application/octet-stream",
+				    .fields = fields };
+	int part;
 
 	if (e) {
 		call_error(c, e);
+		call_release(c);
+		return;
+	}
+	part = c->request ? http_range(c->request, a->len, &reply.file_offset) : 0;
+	reply.file_fd = a->fd;
+	reply.len = a->len - reply.file_offset;
+	if (part == 206) {
+		reply.status = part;
+		snprintf(range, sizeof range, "bytes %" PRIu64 "-%zu/%zu", reply.file_offset, a->len - 1,
+			 a->len);
+	} else if (part == 0) {
+		fields[1].name = NULL;
+	}
+	if (part == 416) {
+		close(a->fd);
+		snprintf(range, sizeof range, "bytes */%zu", a->len);
+		call_problem_with(c, 416, "invalid_request", "the range begins beyond the end", fields,
+				  NULL, NULL);
 	} else {
-		reply.file_fd = a->fd;
-		reply.len = a->len;
 		call_reply(c, &reply);
 	}
 	call_release(c);

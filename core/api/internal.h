@@ -121,6 +121,10 @@ void call_status(struct call *c, int status);
 /* problem+json; type is one of CONTRACT.md's. */
 void call_problem(struct call *c, int status, const char *type, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
+/* With fields (to a NULL name; NULL: none), and, unless key is NULL, one member more, which is
+ * taken over. */
+void call_problem_with(struct call *c, int status, const char *type, const char *detail,
+		       const struct http_field *fields, const char *key, struct json *member);
 /* The answer that an error class has: the one table from classes to statuses. */
 void call_error(struct call *c, const struct err *e);
 /* Sends a problem for a request that has no call yet. */

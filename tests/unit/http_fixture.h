@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -203,6 +204,21 @@ reply_fields(struct http_request *r)
 					   .fields = fields, .body = "ok", .len = 2});
 }
 
+/* Ten bytes of a file, or the part that is asked for. */
+static inline void
+reply_range(struct http_request *r)
+{
+	struct http_reply reply = {.status = 200, .file_fd = memfd_create("range", MFD_CLOEXEC)};
+	int part = http_range(r, 10, &reply.file_offset);
+
+	if (fd_write_all(reply.file_fd, "0123456789", 10))
+		abort();
+	if (part)
+		reply.status = part;
+	reply.len = part == 416 ? 0 : 10 - reply.file_offset;
+	http_reply(r, &reply);
+}
+
 static inline void
 reply_stats(struct site *site, struct http_request *r)
 {
@@ -229,6 +245,8 @@ site_handle(void *arg, struct http_request *r)
 		reply_form(r);
 	else if (strcmp(path, "/fields") == 0)
 		reply_fields(r);
+	else if (strcmp(path, "/range") == 0)
+		reply_range(r);
 	else if (strcmp(path, "/stats") == 0)
 		reply_stats(site, r);
 	else if (strcmp(path, "/empty") == 0)

@@ -187,6 +187,10 @@ test_targets(void **state)
 	expect("GET /path/a%20b%C3%A9+c?x=1 HTTP/1.1\r\n" H "\r\n", 200, "/path/a b\xc3\xa9+c");
 	expect("GET http://other/path/x HTTP/1.1\r\n" H "\r\n", 200, "/path/x");
 	expect("GET HTTP://other/path/x HTTP/1.1\r\n" H "\r\n", 200, "/path/x");
+	/* An encoded slash ends no segment. */
+	expect("GET /path/a%2Fb/c%2fd HTTP/1.1\r\n" H "\r\n", 200, "/path/a\x1f" "b/c\x1f" "d");
+	expect("GET /path/a%1fb HTTP/1.1\r\n" H "\r\n", 400, NULL);
+	expect("GET /query?a=b%2Fc HTTP/1.1\r\n" H "\r\n", 200, "b/c");
 	expect("GET /path/a b HTTP/1.1\r\n" H "\r\n", 400, NULL);
 	expect("GET /query?b=2&a=%26+x%3D&a=3 HTTP/1.1\r\n" H "\r\n", 200, "& x=");
 	expect("GET /query?a HTTP/1.1\r\n" H "\r\n", 200, "");
@@ -262,6 +266,40 @@ test_answer_fields(void **state)
 	got_free(&g);
 	close(fd);
 	expect("GET /twice HTTP/1.1\r\n" H "\r\n", 200, "once");
+}
+
+/* "bytes=N-" is a part; another form is the whole. */
+static void
+test_ranges(void **state)
+{
+	static const struct {
+		const char *field;
+		int status;
+		const char *body;
+	} asks[] = {
+		{"", 200, "0123456789"},
+		{"Range: bytes=0-\r\n", 206, "0123456789"},
+		{"Range: bytes=3-\r\n", 206, "3456789"},
+		{"range: Bytes=0000000000000009-\r\n", 206, "9"},
+		{"Range: bytes=10-\r\n", 416, ""},
+		{"Range: bytes=9223372036854775808-\r\n", 416, ""},
+		{"Range: bytes=999999999999999999999999999999999999-\r\n", 416, ""},
+		{"Range: bytes=3-5\r\n", 200, "0123456789"},
+		{"Range: bytes=-5\r\n", 200, "0123456789"},
+		{"Range: bytes=3-,5-\r\n", 200, "0123456789"},
+		{"Range: bytes=3--\r\n", 200, "0123456789"},
+		{"Range: bytes=-\r\n", 200, "0123456789"},
+		{"Range: bytes=\r\n", 200, "0123456789"},
+		{"Range: bytes=+3-\r\n", 200, "0123456789"},
+		{"Range: lines=3-\r\n", 200, "0123456789"},
+	};
+	char text[200];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(asks) / sizeof(asks[0]); i++) {
+		snprintf(text, sizeof(text), "GET /range HTTP/1.1\r\n" H "%s\r\n", asks[i].field);
+		expect(text, asks[i].status, asks[i].body);
+	}
 }
 
 /* ---- Bodies that nobody wants ---- */
@@ -411,6 +449,7 @@ main(void)
 		T(test_targets),
 		T(test_long_headers),
 		T(test_answer_fields),
+		T(test_ranges),
 		T(test_too_large),
 		T(test_expect_continue),
 		T(test_decided_later),
