@@ -6,7 +6,7 @@
  * What an interrupted put left begins with "tmp." and is removed when the store is opened;
  * only the process that holds the store's lock does that.
  *
- * Runs in the reader's thread: a package of 64 MiB must not hold up accepts.
+ * Runs in the reader's thread, a large one piece by piece: what else is asked for comes in between.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -25,7 +25,8 @@
 
 #define BLOB_DIR "blobs/sha256"
 
-enum { BLOB_PATH_MAX = 128, COPY_BYTES = 256 << 10 };
+/* A piece is some 20 ms of work. */
+enum { BLOB_PATH_MAX = 128, COPY_BYTES = 256 << 10, PIECE_BYTES = 8 << 20 };
 
 /* "blobs/sha256/ab" and "blobs/sha256/ab/cdef…" */
 static void
@@ -43,85 +44,139 @@ fsync_dir(int dir_fd, const char *path)
 	return fd < 0 ? -1 : fsync(fd);
 }
 
-/* From the start of from, whatever its offset, which is the caller's. */
+int64_t
+blob_touch(int dir_fd, const char *digest)
+{
+	char dir[BLOB_PATH_MAX], file[BLOB_PATH_MAX];
+	struct stat st;
+
+	paths(digest, dir, file);
+	if (fstatat(dir_fd, file, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode) ||
+	    utimensat(dir_fd, file, NULL, AT_SYMLINK_NOFOLLOW))
+		return -1;
+	return st.st_size;
+}
+
+/* A blob on its way in: a file beside its place, written piece by piece.  One that is there
+ * already is read all the same: who puts a blob shows that he has it. */
+struct blob_copy {
+	int fd; /* -1: it is there */
+	int dir_fd;
+	char temp[2 * BLOB_PATH_MAX]; /* the file, while it is there; else "" */
+	struct sha256 hash;
+	off_t at; /* in the caller's file, whose offset is the caller's */
+};
+
+static void
+end(struct request *r)
+{
+	struct blob_copy *copy = r->copy;
+
+	if (!copy)
+		return;
+	if (copy->temp[0])
+		unlinkat(copy->dir_fd, copy->temp, 0);
+	fd_close(&copy->fd);
+	free(copy);
+	r->copy = NULL;
+}
+
+/* Two may put the same blob at the same time: each has a file of its own. */
 static int
-copy_hashed(int from, int to, char hex[SHA256_HEX_MAX], struct err *e)
+begin(struct request *r, const char *dir)
+{
+	static const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+	struct err *e = &r->done.err;
+
+	r->copy = calloc(1, sizeof(*r->copy));
+	if (!r->copy)
+		return err_set(e, ERR_AGAIN, "out of memory to copy a blob");
+	r->copy->dir_fd = r->dir_fd;
+	r->copy->fd = -1;
+	sha256_init(&r->copy->hash);
+	/* Its age counts from now: the sweep must not take it before it is named. */
+	if (blob_touch(r->dir_fd, r->digest) >= 0)
+		return 0;
+	if (mkdirat(r->dir_fd, dir, 0700) && errno != EEXIST)
+		return err_sys(e, ERR_AGAIN, "create the directory of a blob");
+	snprintf(r->copy->temp, sizeof(r->copy->temp), "%s/tmp.%p", dir, (void *)r);
+	r->copy->fd = openat(r->dir_fd, r->copy->temp, flags, 0600);
+	return r->copy->fd < 0 ? err_sys(e, ERR_AGAIN, "create a file for the blob") : 0;
+}
+
+/* 1: there is more to copy; 0: that was all; -1. */
+static int
+copy_piece(struct request *r)
 {
 	CLEAN_FREE char *chunk = malloc(COPY_BYTES);
-	uint8_t digest[SHA256_BYTES];
-	struct sha256 hash;
-	off_t at = 0;
+	struct blob_copy *copy = r->copy;
+	struct err *e = &r->done.err;
+	off_t start = copy->at;
 
 	if (!chunk)
-		return err_set(e, ERR_AGAIN, "out of memory to copy a package");
-	sha256_init(&hash);
-	for (;;) {
-		ssize_t n = pread(from, chunk, COPY_BYTES, at);
+		return err_set(e, ERR_AGAIN, "out of memory to copy a blob");
+	while (copy->at - start < PIECE_BYTES) {
+		ssize_t n = pread(r->fd, chunk, COPY_BYTES, copy->at);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return err_sys(e, ERR_NODE, "read the package");
+			return err_sys(e, ERR_NODE, "read the blob");
 		if (!n)
-			break;
-		sha256_update(&hash, chunk, (size_t)n);
-		if (fd_write_all(to, chunk, (size_t)n))
-			return err_sys(e, ERR_AGAIN, "write the package");
-		at += n;
+			return 0;
+		sha256_update(&copy->hash, chunk, (size_t)n);
+		if (copy->fd >= 0 && fd_write_all(copy->fd, chunk, (size_t)n))
+			return err_sys(e, ERR_AGAIN, "write the blob");
+		copy->at += n;
 	}
-	sha256_final(&hash, digest);
-	str_hex(digest, sizeof(digest), hex);
-	return 0;
+	/* On its way to the disk now, so that the sync at the end is short. */
+	if (copy->fd >= 0)
+		sync_file_range(copy->fd, start, copy->at - start, SYNC_FILE_RANGE_WRITE);
+	return 1;
 }
 
-/* temp is there with the content of from, or not at all. */
 static int
-write_temp(struct request *r, const char *temp)
+finish(struct request *r, const char *dir, const char *file)
 {
-	static const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC;
-	CLEAN_FD int fd = openat(r->dir_fd, temp, flags, 0600);
-	char hex[SHA256_HEX_MAX];
+	struct blob_copy *copy = r->copy;
 	struct err *e = &r->done.err;
+	uint8_t digest[SHA256_BYTES];
+	char hex[SHA256_HEX_MAX];
 
-	if (fd < 0)
-		return err_sys(e, ERR_AGAIN, "create a file for the package");
-	if (copy_hashed(r->fd, fd, hex, e))
-		return -1;
+	sha256_final(&copy->hash, digest);
+	str_hex(digest, sizeof(digest), hex);
 	if (strcmp(hex, r->digest))
 		return err_set(e, ERR_INPUT, "the content's SHA-256 is %s, not %s", hex, r->digest);
-	if (fchmod(fd, 0400) || fsync(fd))
-		return err_sys(e, ERR_AGAIN, "sync the package");
+	if (copy->fd < 0)
+		return 0;
+	if (fchmod(copy->fd, 0400) || fsync(copy->fd))
+		return err_sys(e, ERR_AGAIN, "sync the blob");
+	if (renameat(r->dir_fd, copy->temp, r->dir_fd, file))
+		return err_sys(e, ERR_AGAIN, "keep the blob");
+	copy->temp[0] = '\0';
+	if (fsync_dir(r->dir_fd, dir) || fsync_dir(r->dir_fd, BLOB_DIR))
+		return err_sys(e, ERR_AGAIN, "keep the blob");
+	r->done.answer.changed = true;
 	return 0;
 }
 
 int
 blob_put(struct db *db, struct request *r)
 {
-	char dir[BLOB_PATH_MAX], file[BLOB_PATH_MAX], temp[2 * BLOB_PATH_MAX];
-	struct err *e = &r->done.err;
-	struct stat st;
+	char dir[BLOB_PATH_MAX], file[BLOB_PATH_MAX];
+	int more = -1;
 
 	(void)db;
 	paths(r->digest, dir, file);
-	if (!fstatat(r->dir_fd, file, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode)) {
-		/* Its age counts from now: the sweep must not take it before it is named. */
-		if (utimensat(r->dir_fd, file, NULL, AT_SYMLINK_NOFOLLOW))
-			err_sys(e, ERR_AGAIN, "keep the package");
-		return SQLITE_OK;
-	}
-	if (mkdirat(r->dir_fd, dir, 0700) && errno != EEXIST) {
-		err_sys(e, ERR_AGAIN, "create the directory of a package");
-		return SQLITE_OK;
-	}
-	snprintf(temp, sizeof(temp), "%s/tmp.%.62s", dir, r->digest + 2);
-	if (!write_temp(r, temp)) {
-		if (renameat(r->dir_fd, temp, r->dir_fd, file) || fsync_dir(r->dir_fd, dir) ||
-		    fsync_dir(r->dir_fd, BLOB_DIR))
-			err_sys(e, ERR_AGAIN, "keep the package");
-		else
-			r->done.answer.changed = true;
-	}
-	unlinkat(r->dir_fd, temp, 0);
+	if (r->copy && atomic_load(&r->store->closing))
+		err_set(&r->done.err, ERR_AGAIN, "the store is closing");
+	else if (r->copy || !begin(r, dir))
+		more = copy_piece(r);
+	if (more == 0)
+		finish(r, dir, file);
+	r->again = more == 1;
+	if (!r->again)
+		end(r);
 	return SQLITE_OK;
 }
 

@@ -59,10 +59,12 @@ request_reset(struct request *r)
 	free(r->docs);
 	free(r->events);
 	free(r->bytes);
+	free(r->sizes);
 	free(r->next);
 	r->docs = NULL;
 	r->events = NULL;
 	r->bytes = NULL;
+	r->sizes = NULL;
 	r->next = NULL;
 	r->result_bytes = 0;
 	*a = (struct store_answer){.fd = -1};
@@ -326,6 +328,25 @@ sqlite_blob_sweep(struct store *s, int64_t before_us, store_fn fn, void *arg)
 	submit_sweep(s, REQ_BLOB_SWEEP, before_us, 0, fn, arg);
 }
 
+static void
+sqlite_blob_keep(struct store *s, const char *project, const char *digests, size_t count,
+		 store_fn fn, void *arg)
+{
+	struct request *r = request_new(s, REQ_BLOB_KEEP);
+
+	r->project = project;
+	r->query = digests;
+	r->limit = (unsigned)count;
+	keep_texts(r);
+	submit(r, fn, arg);
+}
+
+static void
+sqlite_upload_expire(struct store *s, int64_t before_us, store_fn fn, void *arg)
+{
+	submit_sweep(s, REQ_UPLOAD_EXPIRE, before_us, 0, fn, arg);
+}
+
 /* ---- Events ---- */
 
 static void
@@ -572,6 +593,8 @@ const struct store_ops store_sqlite_ops = {
 	.blob_put = sqlite_blob_put,
 	.blob_open = sqlite_blob_open,
 	.blob_sweep = sqlite_blob_sweep,
+	.blob_keep = sqlite_blob_keep,
+	.upload_expire = sqlite_upload_expire,
 	.event_create = sqlite_event_create,
 	.event_running = sqlite_event_running,
 	.event_requeue = sqlite_event_requeue,

@@ -143,7 +143,8 @@ static const char *const statement_text[ST_COUNT] = {
 	[ST_PROBE] = "UPDATE probe SET n = n + 1",
 	[ST_DOC_CREATE] = "INSERT INTO docs(kind, id, project, name, parent, rev, json)"
 			  " VALUES(?1, ?2, ?3, ?4, ?5, 1, ?6)",
-	[ST_DOC_UPDATE] = "UPDATE docs SET name = ?3, json = ?4, rev = rev + 1"
+	[ST_DOC_UPDATE] = "UPDATE docs SET name = ?3, json = ?4, parent = coalesce(?6, parent),"
+			  " rev = rev + 1"
 			  " WHERE kind = ?1 AND id = ?2 AND (?5 = 0 OR rev = ?5) RETURNING rev",
 	[ST_DOC_REV] = "SELECT rev FROM docs WHERE kind = ?1 AND id = ?2",
 	[ST_DOC_GET] = "SELECT id, project, name, parent, rev, json FROM docs"

@@ -93,6 +93,7 @@ doc_update(struct db *db, struct request *r)
 	bind_text(st, 3, r->name);
 	bind_text(st, 4, r->json);
 	sqlite3_bind_int64(st, 5, (sqlite3_int64)r->rev);
+	bind_text(st, 6, r->parent);
 	rc = sqlite3_step(st);
 	if (rc == SQLITE_ROW) {
 		r->done.answer.rev = (uint64_t)sqlite3_column_int64(st, 0);

@@ -101,6 +101,7 @@ int schema_migrate(sqlite3 *handle, const struct migration *steps, int count, st
 
 /* ---- Requests ---- */
 
+struct blob_copy;
 struct sqlite_store;
 
 enum request_kind {
@@ -114,6 +115,8 @@ enum request_kind {
 	REQ_BLOB_PUT,
 	REQ_BLOB_OPEN,
 	REQ_BLOB_SWEEP,
+	REQ_BLOB_KEEP,
+	REQ_UPLOAD_EXPIRE,
 	REQ_EVENT_CREATE,
 	REQ_EVENT_RUNNING,
 	REQ_EVENT_REQUEUE,
@@ -143,6 +146,8 @@ struct request {
 	enum store_kind doc_kind;
 	const char *id, *project, *name, *parent, *json, *cursor, *query, *key;
 	char digest[SHA256_HEX_MAX];
+	struct blob_copy *copy; /* blob_put: what was begun */
+	bool again;             /* it is to run once more, after others */
 	uint64_t rev;
 	unsigned limit;
 	int fd;      /* blob_put: the caller's */
@@ -158,6 +163,7 @@ struct request {
 	struct event *events;
 	size_t result_bytes;
 	void *bytes;
+	int64_t *sizes;
 	char *next;
 };
 
@@ -187,8 +193,10 @@ int event_list(struct db *db, struct request *r);
 int event_unended(struct db *db, struct request *r);
 int event_counts(struct db *db, struct request *r);
 
-/* Files; db is not used. */
+/* Files; db is not used.  blob_put copies a piece, and asks to be called again for the next one. */
 int blob_put(struct db *db, struct request *r);
+/* Lets the blob count as put now: its size; -1: there is none. */
+int64_t blob_touch(int dir_fd, const char *digest);
 int blob_open(struct db *db, struct request *r);
 /* Makes the directories, removes what an interrupted put left. */
 int blob_start(int dir_fd, struct err *e);
@@ -200,6 +208,8 @@ int blob_remove_if(int dir_fd, bool (*fn)(void *arg, const char *digest, int64_t
 /* What nobody needs any more (sqlite_unused.c). */
 int version_unused(struct db *db, struct request *r);
 int blob_sweep(struct db *db, struct request *r);
+int blob_keep(struct db *db, struct request *r);
+int upload_expire(struct db *db, struct request *r);
 
 /* Empties the result, for a second execution and for the end. */
 void request_reset(struct request *r);

@@ -1,6 +1,6 @@
 /*
- * What nobody needs any more: versions that were superseded, and blobs that no document
- * names.  Both are found in the reader's thread.
+ * What nobody needs any more: versions that were superseded, blobs that no document names, and
+ * uploads that nothing came of.  The first two are found in the reader's thread.
  *
  * A blob is put before the document that names it is written, so that a look at the
  * documents may come in between: what was put lately stays.  Puts run in this thread, too,
@@ -13,6 +13,7 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -148,6 +149,45 @@ add_named(struct named *n, const char *digest)
 	return SQLITE_OK;
 }
 
+/* What images are made of: of all projects, or of one. */
+static int
+read_images(struct db *db, struct named *n, const char *project)
+{
+	static const char sql[] =
+		"SELECT name FROM docs WHERE kind = ?2 AND (?1 IS NULL OR project = ?1)"
+		" UNION ALL SELECT json_extract(b.value, '$.digest')"
+		" FROM docs i, json_each(i.json, '$.blobs') b"
+		" WHERE i.kind = ?3 AND (?1 IS NULL OR i.project = ?1)"
+		" UNION ALL SELECT b.value FROM docs v, json_each(v.json, '$.image_blobs') b"
+		" WHERE v.kind = ?4 AND (?1 IS NULL OR v.project = ?1)";
+	int rc, added = SQLITE_OK;
+	sqlite3_stmt *st = db_prepare(db, sql, &rc);
+
+	if (!st)
+		return rc;
+	sqlite3_bind_text(st, 1, project, -1, SQLITE_STATIC);
+	sqlite3_bind_int(st, 2, STORE_UPLOAD);
+	sqlite3_bind_int(st, 3, STORE_IMAGE);
+	sqlite3_bind_int(st, 4, STORE_VERSION);
+	while (added == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW)
+		added = add_named(n, (const char *)sqlite3_column_text(st, 0));
+	sqlite3_finalize(st);
+	return added != SQLITE_OK ? added : rc;
+}
+
+static void
+sort_named(struct named *n)
+{
+	if (n->count)
+		qsort(n->digests, n->count, sizeof(*n->digests), compare);
+}
+
+static bool
+is_named(const struct named *n, const char *digest)
+{
+	return n->count && bsearch(digest, n->digests, n->count, sizeof(*n->digests), compare);
+}
+
 static int
 read_named(struct db *db, struct named *n)
 {
@@ -164,8 +204,6 @@ read_named(struct db *db, struct named *n)
 		for (int i = 0; i < 2 && added == SQLITE_OK; i++)
 			added = add_named(n, (const char *)sqlite3_column_text(st, i));
 	sqlite3_finalize(st);
-	if (n->count)
-		qsort(n->digests, n->count, sizeof(*n->digests), compare);
 	return added != SQLITE_OK ? added : rc;
 }
 
@@ -209,8 +247,7 @@ is_unnamed(void *arg, const char *digest, int64_t put_us)
 {
 	const struct named *n = arg;
 
-	return put_us >= n->since_us && put_us < n->before_us &&
-	       !(n->count && bsearch(digest, n->digests, n->count, sizeof(*n->digests), compare));
+	return put_us >= n->since_us && put_us < n->before_us && !is_named(n, digest);
 }
 
 int
@@ -221,11 +258,63 @@ blob_sweep(struct db *db, struct request *r)
 
 	if (rc == SQLITE_DONE)
 		rc = read_named(db, &named);
+	if (rc == SQLITE_DONE)
+		rc = read_images(db, &named, NULL);
+	sort_named(&named);
 	/* Without all of the names nothing is removed. */
 	if (rc == SQLITE_DONE && is_alone(r->dir_fd))
 		removed = blob_remove_if(r->dir_fd, is_unnamed, &named, &r->done.err);
 	if (removed > 0)
 		r->done.answer.len = (size_t)removed;
 	free(named.digests);
+	return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+int
+blob_keep(struct db *db, struct request *r)
+{
+	struct named named = {0};
+	int rc = SQLITE_NOMEM;
+
+	r->sizes = calloc(r->limit, sizeof(*r->sizes));
+	if (r->sizes)
+		rc = read_images(db, &named, r->project);
+	sort_named(&named);
+	for (unsigned i = 0; rc == SQLITE_DONE && i < r->limit; i++) {
+		char digest[SHA256_HEX_MAX];
+
+		snprintf(digest, sizeof(digest), "%.64s", r->query + (size_t)i * 64);
+		r->sizes[i] = is_named(&named, digest) ? blob_touch(r->dir_fd, digest) : -1;
+	}
+	r->done.answer.sizes = r->sizes;
+	r->done.answer.len = r->limit;
+	free(named.digests);
+	return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+/* ---- Uploads ---- */
+
+int
+upload_expire(struct db *db, struct request *r)
+{
+	static const char sql[] =
+		"DELETE FROM docs WHERE kind = ?1 AND json_extract(json, '$.at_us') < ?2"
+		" AND (project, name) NOT IN (SELECT i.project, json_extract(b.value, '$.digest')"
+		" FROM docs i, json_each(i.json, '$.blobs') b WHERE i.kind = ?3)"
+		" AND (project, name) NOT IN (SELECT v.project, b.value"
+		" FROM docs v, json_each(v.json, '$.image_blobs') b WHERE v.kind = ?4)";
+	int rc;
+	sqlite3_stmt *st = db_prepare(db, sql, &rc);
+
+	if (!st)
+		return rc;
+	sqlite3_bind_int(st, 1, STORE_UPLOAD);
+	sqlite3_bind_int64(st, 2, r->time_us);
+	sqlite3_bind_int(st, 3, STORE_IMAGE);
+	sqlite3_bind_int(st, 4, STORE_VERSION);
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_DONE)
+		r->done.answer.len = (size_t)sqlite3_changes(db->handle);
+	sqlite3_finalize(st);
 	return rc == SQLITE_DONE ? SQLITE_OK : rc;
 }

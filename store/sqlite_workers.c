@@ -15,7 +15,8 @@
  * request of its waits until the writes that were issued before it are in.  What may take
  * a second (searches, and lists that pass over most of what they look at) has queues
  * behind the others and another connection: while one runs the reader turns to the quick
- * requests that come in, now and then.
+ * requests that come in, now and then.  A blob is copied in pieces, which take turns with
+ * the searches.
  *
  * The workers touch nothing of the loop's: a request is theirs from the queue until it is
  * posted.
@@ -48,9 +49,11 @@ static const struct {
 	[REQ_DOC_LIST] = {doc_list, LANE_QUICK, false},
 	[REQ_DOC_DELETE] = {doc_delete, LANE_WRITER, true},
 	[REQ_VERSION_UNUSED] = {version_unused, LANE_QUICK, false},
-	[REQ_BLOB_PUT] = {blob_put, LANE_QUICK, false},
+	[REQ_BLOB_PUT] = {blob_put, LANE_SEARCH, false},
 	[REQ_BLOB_OPEN] = {blob_open, LANE_QUICK, false},
 	[REQ_BLOB_SWEEP] = {blob_sweep, LANE_QUICK, false},
+	[REQ_BLOB_KEEP] = {blob_keep, LANE_QUICK, false},
+	[REQ_UPLOAD_EXPIRE] = {upload_expire, LANE_WRITER, true},
 	[REQ_EVENT_CREATE] = {event_create, LANE_WRITER, true},
 	[REQ_EVENT_RUNNING] = {event_running, LANE_WRITER, true},
 	[REQ_EVENT_REQUEUE] = {event_requeue, LANE_WRITER, true},
@@ -310,7 +313,7 @@ static bool on_look(void *arg);
 static void
 run_read(struct sqlite_store *s, struct request *r)
 {
-	bool slow = kinds[r->kind].lane != LANE_QUICK;
+	bool slow = kinds[r->kind].lane != LANE_QUICK && r->kind != REQ_BLOB_PUT;
 	struct db *db = slow ? &s->searcher : &s->reader;
 	int rc = SQLITE_INTERRUPT;
 
@@ -325,6 +328,13 @@ run_read(struct sqlite_store *s, struct request *r)
 			err_set(&r->done.err, ERR_AGAIN, "the store is closing");
 		else
 			db_error(db, rc, &r->done.err);
+	}
+	if (r->again) {
+		r->again = false;
+		pthread_mutex_lock(&s->lock);
+		push(&s->searches, r);
+		pthread_mutex_unlock(&s->lock);
+		return;
 	}
 	completions_post(s->store.completions, &r->done, &r->done);
 }

@@ -333,6 +333,30 @@ store_blob_sweep(struct store *s, int64_t before_us, store_fn fn, void *arg)
 	s->ops->blob_sweep(s, before_us, fn, arg);
 }
 
+void
+store_blob_keep(struct store *s, const char *project, const char *digests, size_t count,
+		store_fn fn, void *arg)
+{
+	struct err e;
+
+	if (!count || count > STORE_LIST_MAX || strnlen(digests, count * 64 + 1) != count * 64 ||
+	    strspn(digests, "0123456789abcdef") != count * 64) {
+		err_set(&e, ERR_INPUT, "these are not 1 to %d SHA-256 digests in lower-case hex",
+			STORE_LIST_MAX);
+		store_refuse(s, fn, arg, &e);
+	} else if (check_word("the project", project, EVENT_PROJECT_MAX - 1, &e)) {
+		store_refuse(s, fn, arg, &e);
+	} else {
+		s->ops->blob_keep(s, project, digests, count, fn, arg);
+	}
+}
+
+void
+store_upload_expire(struct store *s, int64_t before_us, store_fn fn, void *arg)
+{
+	s->ops->upload_expire(s, before_us, fn, arg);
+}
+
 /* ---- Events ---- */
 
 void

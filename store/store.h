@@ -30,7 +30,7 @@ struct store;
  * Runs the schema's migrations; refuses (ERR_NODE) a database of a newer version.
  */
 struct store *store_open(const char *spec, int dir_fd, struct loop *l, struct err *e);
-/* Completes what was asked for (searches that wait may fail), then closes.  Callbacks still
+/* Completes what was asked for (searches that wait and long copies may fail), then closes.  Callbacks still
  * come, from here.  Not to be called from a callback of the store. */
 void store_close(struct store *s);
 
@@ -42,6 +42,8 @@ enum store_kind {
 	STORE_TOKEN,    /* id: the token's id; name: SHA-256 of the secret, unique */
 	STORE_BUILD,    /* id as the version's: the build's output for the owner */
 	STORE_META,     /* the cluster's own: id "scheduler" … */
+	STORE_IMAGE,    /* name: unique within the project, parent: its manifest's digest */
+	STORE_UPLOAD,   /* that the project has uploaded a blob, whose digest is the name */
 	STORE_KIND_COUNT
 };
 
@@ -76,6 +78,7 @@ struct store_answer {
 	size_t len;
 	int fd;            /* store_blob_open: the callback's to close; else -1 */
 	uint64_t rev;      /* of the document written */
+	const int64_t *sizes; /* store_blob_keep: of each, -1: not there */
 	bool changed;      /* settle, …: the write applied; false: it had ended before */
 	struct id existing; /* event_create: zero, or the event that holds the idempotency key */
 	uint64_t counts[EVENT_STATE_COUNT];
@@ -84,7 +87,7 @@ typedef void (*store_fn)(void *arg, const struct store_answer *a, const struct e
 
 /* ERR_CONFLICT: the id, or the name in the project, is taken. */
 void store_doc_create(struct store *s, const struct store_doc *d, store_fn fn, void *arg);
-/* Replaces json (and name) where rev is still d->rev (0: any): else ERR_CONFLICT;
+/* Replaces json and name (and the parent, unless NULL) where rev is still d->rev (0: any): else ERR_CONFLICT;
  * ERR_NOT_FOUND. */
 void store_doc_update(struct store *s, const struct store_doc *d, store_fn fn, void *arg);
 /* One document in the answer, or ERR_NOT_FOUND.  By id, or by project and name. */
@@ -111,15 +114,27 @@ void store_version_unused(struct store *s, int64_t before_us, unsigned keep, sto
 /*
  * Keeps the file fd (a regular file; the descriptor stays the caller's and must stay open
  * until the callback) under digest (64 hex digits), which is verified: ERR_INPUT when it
- * differs.  A blob that is there already is success, and counts as put now.
+ * differs, also when the blob is there already, which counts as put now then.  Others are
+ * served while a large one is copied.
  */
 void store_blob_put(struct store *s, const char *digest, int fd, store_fn fn, void *arg);
 /* answer.fd, read-only, and answer.len, its size; ERR_NOT_FOUND. */
 void store_blob_open(struct store *s, const char *digest, store_fn fn, void *arg);
 /* Removes the blobs that neither a function nor a version names and that were put last before
  * real time before_us: who puts one has until then to name it.  None that may be another store's.
- * answer.len: how many. */
+ * What an image's "blobs" ([{"digest"}]), a version's "image_blobs" or an upload's name says is
+ * named, too.  answer.len: how many. */
 void store_blob_sweep(struct store *s, int64_t before_us, store_fn fn, void *arg);
+/*
+ * Those of count (at most STORE_LIST_MAX) blobs that project may use count as put now: it has
+ * uploaded them, or one of its images or versions names them.  digests: 64 hex digits of each,
+ * with nothing between.  answer.sizes: in their order; -1: it is not there, or another's.
+ */
+void store_blob_keep(struct store *s, const char *project, const char *digests, size_t count,
+		     store_fn fn, void *arg);
+/* Removes the uploads with an "at_us" before before_us whose blob no image or version of their
+ * project names.  answer.len: how many. */
+void store_upload_expire(struct store *s, int64_t before_us, store_fn fn, void *arg);
 
 /* ---- Events ---- */
 
@@ -205,6 +220,8 @@ struct store_ops {
 	void (*blob_put)(struct store *, const char *, int, store_fn, void *);
 	void (*blob_open)(struct store *, const char *, store_fn, void *);
 	void (*blob_sweep)(struct store *, int64_t, store_fn, void *);
+	void (*blob_keep)(struct store *, const char *, const char *, size_t, store_fn, void *);
+	void (*upload_expire)(struct store *, int64_t, store_fn, void *);
 	void (*event_create)(struct store *, const struct event *, struct store_bytes, const char *,
 			     const char *, store_fn, void *);
 	void (*event_running)(struct store *, const struct event *, store_fn, void *);

@@ -19,6 +19,8 @@
  * that is long over.  Between a blob and the document that names it are seconds.  The last
  * versions before the serving one stay, so that its owner can look back. */
 enum { PASS_S = 600, YOUNG_S = 3600, KEEP_VERSIONS = 10 };
+/* Who uploads an image has so much longer than that to name it. */
+enum { UPLOAD_S = 23 * 3600 };
 
 static void
 on_swept(void *arg, const struct store_answer *a, const struct err *e)
@@ -52,6 +54,7 @@ on_unused(void *arg, const struct store_answer *a, const struct err *e)
 		store_doc_delete(s->config.store, STORE_BUILD, a->docs[i].id, NULL, NULL);
 		version_forget(s, a->docs[i].id);
 	}
+	store_upload_expire(s->config.store, pass->before_us - UPLOAD_S * US_PER_S, NULL, NULL);
 	store_blob_sweep(s->config.store, pass->before_us, on_swept, s);
 	free(pass);
 }

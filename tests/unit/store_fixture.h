@@ -136,6 +136,10 @@ result_take(void *arg, const struct store_answer *a, const struct err *e)
 		event_copy(&r->event, &a->events[0]);
 	if (a->next)
 		strcpy(r->next, a->next);
+	if (a->sizes) {
+		r->bytes = malloc(a->len * sizeof(*a->sizes));
+		memcpy(r->bytes, a->sizes, a->len * sizeof(*a->sizes));
+	}
 	if (a->bytes) {
 		r->bytes = malloc(a->len + 1);
 		memcpy(r->bytes, a->bytes, a->len);

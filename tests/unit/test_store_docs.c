@@ -103,10 +103,20 @@ test_doc_update_compares_revisions(void **state)
 	}
 	d.name = "two";
 	assert_int_equal(DO(f, store_doc_update, &d), ERR_CONFLICT);
+	d.name = "renamed";
+	d.parent = "above";
+	assert_int_equal(DO(f, store_doc_update, &d), ERR_NONE);
+	d.parent = NULL; /* which leaves it */
+	assert_int_equal(DO(f, store_doc_update, &d), ERR_NONE);
+	{
+		RESULT r = CALL(f, store_doc_list, STORE_FUNCTION, "p1", "above", NULL, 10);
+		assert_int_equal(r->answer.doc_count, 1);
+		assert_string_equal(r->name, "renamed");
+	}
 	{
 		RESULT r = CALL(f, store_doc_get, STORE_FUNCTION, "f1");
 		assert_string_equal(r->name, "renamed");
-		assert_int_equal(r->answer.rev, 3);
+		assert_int_equal(r->answer.rev, 5);
 	}
 	d.id = "f9";
 	assert_int_equal(DO(f, store_doc_update, &d), ERR_NOT_FOUND);
@@ -229,6 +239,8 @@ test_blobs(void **state)
 		data[0] ^= 1;
 		close(fd);
 		fd = file_of(f, data, len);
+		/* Nor is it believed where the right one is there. */
+		assert_int_equal(DO(f, store_blob_put, digest, fd), ERR_INPUT);
 		assert_int_equal(DO(f, store_blob_sweep, INT64_MAX), ERR_NONE);
 		r = CALL(f, store_blob_put, digest, fd);
 		assert_int_equal(r->err.cls, ERR_INPUT);
@@ -243,6 +255,49 @@ test_blobs(void **state)
 	free(back);
 }
 
+/* A large one is copied in pieces, between which others are served: two puts of the same one. */
+static void
+test_large_blobs(void **state)
+{
+	struct fixture *f = *state;
+	size_t len = (40 << 20) + 17;
+	char *data = malloc(len), digest[SHA256_HEX_MAX];
+	RESULT one = result_new(f);
+	RESULT two = result_new(f);
+	int fd;
+
+	random_bytes(data, len);
+	sha256_hex(data, len, digest);
+	fd = file_of(f, data, len);
+	store_blob_put(f->store, digest, fd, result_take, one);
+	store_blob_put(f->store, digest, fd, result_take, two);
+	assert_int_equal(DO(f, store_doc_list, STORE_FUNCTION, NULL, NULL, NULL, 10), ERR_NONE);
+	result_wait(one);
+	result_wait(two);
+	assert_int_equal(one->err.cls, ERR_NONE);
+	assert_int_equal(two->err.cls, ERR_NONE);
+	{
+		RESULT r = CALL(f, store_blob_open, digest);
+		assert_int_equal(r->answer.len, len);
+		close(r->answer.fd);
+	}
+	/* A store that is closed does not wait for the end of one, and nothing is left of it. */
+	data[0] ^= 1;
+	sha256_hex(data, len, digest);
+	close(fd);
+	fd = file_of(f, data, len);
+	two->done = false;
+	store_blob_put(f->store, digest, fd, result_take, two);
+	fixture_reopen(f);
+	assert_true(two->done);
+	if (two->err.cls != ERR_NONE) {
+		assert_int_equal(two->err.cls, ERR_AGAIN);
+		assert_int_equal(DO(f, store_blob_open, digest), ERR_NOT_FOUND);
+	}
+	close(fd);
+	free(data);
+}
+
 int
 main(void)
 {
@@ -253,6 +308,7 @@ main(void)
 		FIXTURE_TEST(test_doc_list),
 		FIXTURE_TEST(test_bad_documents),
 		FIXTURE_TEST(test_blobs),
+		FIXTURE_TEST(test_large_blobs),
 	};
 
 	return fixture_main(tests);

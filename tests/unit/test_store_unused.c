@@ -3,6 +3,7 @@
  * state and the queue say, blobs by what documents name and by their age.
  */
 #include <sys/stat.h>
+#include <time.h>
 
 #include "tests/unit/store_fixture.h"
 
@@ -220,6 +221,138 @@ test_blobs_of_two_databases(void **state)
 	assert_true(has_blob(f, digest));
 }
 
+/* ---- Images ---- */
+
+#define DAY_US (24 * HOUR_US)
+
+static void
+put_upload(struct fixture *f, const char *project, const char *digest, int64_t at_us)
+{
+	char json[60], text[200], id[SHA256_HEX_MAX];
+	struct store_doc d = doc_of(STORE_UPLOAD, id, project, digest, json);
+
+	snprintf(json, sizeof(json), "{\"at_us\":%lld}", (long long)at_us);
+	snprintf(text, sizeof(text), "%s %s", project, digest);
+	sha256_hex(text, strlen(text), id);
+	assert_int_equal(DO(f, store_doc_create, &d), ERR_NONE);
+}
+
+static void
+put_image(struct fixture *f, const char *project, const char *id, const char *one, const char *other)
+{
+	char json[400];
+	struct store_doc d = doc_of(STORE_IMAGE, id, project, id, json);
+
+	snprintf(json, sizeof(json), "{\"blobs\":[{\"digest\":\"%s\"},{\"digest\":\"%s\"}]}", one,
+		 other);
+	assert_int_equal(DO(f, store_doc_create, &d), ERR_NONE);
+}
+
+static void
+put_image_version(struct fixture *f, const char *project, const char *id, const char *digest)
+{
+	char json[300];
+	struct store_doc d = doc_of(STORE_VERSION, id, project, NULL, json);
+
+	d.parent = OLD_FUNCTION;
+	snprintf(json, sizeof(json),
+		 "{\"version\":1,\"state\":\"building\",\"package_digest\":\"\",\"layer_digest\":\"\","
+		 "\"image_blobs\":[\"%s\"]}", digest);
+	assert_int_equal(DO(f, store_doc_create, &d), ERR_NONE);
+}
+
+static size_t
+expire(struct fixture *f, int64_t before_us)
+{
+	RESULT r = CALL(f, store_upload_expire, before_us);
+
+	assert_int_equal(r->err.cls, ERR_NONE);
+	return r->answer.len;
+}
+
+static void
+test_blobs_of_images(void **state)
+{
+	struct fixture *f = *state;
+	int64_t now = clock_real_us(), later = now + 2 * US_PER_S;
+	char manifest[SHA256_HEX_MAX], layer[SHA256_HEX_MAX], run[SHA256_HEX_MAX];
+	char fresh[SHA256_HEX_MAX], stale[SHA256_HEX_MAX];
+
+	assert_int_equal(put_blob(f, "manifest", manifest), ERR_NONE);
+	assert_int_equal(put_blob(f, "layer", layer), ERR_NONE);
+	assert_int_equal(put_blob(f, "of a version", run), ERR_NONE);
+	assert_int_equal(put_blob(f, "on its way", fresh), ERR_NONE);
+	assert_int_equal(put_blob(f, "given up", stale), ERR_NONE);
+	put_image(f, "p", "image", manifest, layer);
+	put_image_version(f, "p", OLD_FUNCTION ".1", run);
+	put_upload(f, "p", manifest, now - 2 * DAY_US);
+	put_upload(f, "p", run, now - 2 * DAY_US);
+	put_upload(f, "p", fresh, now);
+	put_upload(f, "p", stale, now - 2 * DAY_US);
+	put_upload(f, "q", manifest, now - 2 * DAY_US); /* p's image is not q's */
+	assert_int_equal(sweep(f, later), 0);
+	assert_int_equal(expire(f, now - DAY_US), 2);
+	assert_int_equal(expire(f, now - DAY_US), 0);
+	assert_int_equal(sweep(f, later), 1);
+	assert_false(has_blob(f, stale));
+	/* Without its name an image is gone, what a version runs on is not. */
+	assert_int_equal(DO(f, store_doc_delete, STORE_IMAGE, "image"), ERR_NONE);
+	assert_int_equal(expire(f, now - DAY_US), 1);
+	assert_int_equal(sweep(f, later), 2);
+	assert_true(has_blob(f, run) && has_blob(f, fresh));
+	assert_int_equal(DO(f, store_doc_delete, STORE_VERSION, OLD_FUNCTION ".1"), ERR_NONE);
+	assert_int_equal(expire(f, now - DAY_US), 1);
+	assert_int_equal(sweep(f, later), 1);
+	assert_true(has_blob(f, fresh));
+}
+
+/* What a project may use, and that it is kept from the sweep then. */
+static void
+test_kept_blobs(void **state)
+{
+	static const char *const projects[] = {"p", "q", "r"};
+	static const int64_t sizes[][5] = {{8, 5, -1, 12, -1}, {-1, -1, 7, -1, -1}, {-1, -1, -1, -1, -1}};
+	const struct timespec yesterday[2] = {{.tv_sec = time(NULL) - 86400}, {.tv_sec = time(NULL) - 86400}};
+	struct fixture *f = *state;
+	char digests[5 * SHA256_HEX_MAX] = "", one[5][SHA256_HEX_MAX], path[100];
+	struct stat st;
+
+	assert_int_equal(put_blob(f, "manifest", one[0]), ERR_NONE);
+	assert_int_equal(put_blob(f, "layer", one[1]), ERR_NONE);
+	assert_int_equal(put_blob(f, "another", one[2]), ERR_NONE);
+	assert_int_equal(put_blob(f, "of a version", one[3]), ERR_NONE);
+	sha256_hex("never put", 9, one[4]);
+	for (int i = 0; i < 5; i++)
+		strcat(digests, one[i]);
+	put_image(f, "p", "image", one[0], one[4]);
+	put_upload(f, "p", one[1], clock_real_us());
+	put_upload(f, "q", one[2], clock_real_us());
+	put_image_version(f, "p", OLD_FUNCTION ".1", one[3]);
+	for (int i = 0; i < 5; i++) {
+		snprintf(path, sizeof(path), "blobs/sha256/%.2s/%s", one[i], one[i] + 2);
+		utimensat(f->dir_fd, path, yesterday, 0);
+	}
+	for (int p = 0; p < 3; p++) {
+		RESULT r = result_new(f);
+
+		store_blob_keep(f->store, projects[p], digests, 5, result_take, r);
+		result_wait(r);
+		assert_int_equal(r->err.cls, ERR_NONE);
+		assert_int_equal(r->answer.len, 5);
+		assert_memory_equal(r->bytes, sizes[p], sizeof(sizes[p]));
+		for (int i = 0; p == 0 && i < 4; i++) {
+			snprintf(path, sizeof(path), "blobs/sha256/%.2s/%s", one[i], one[i] + 2);
+			assert_int_equal(fstatat(f->dir_fd, path, &st, 0), 0);
+			assert_int_equal(st.st_mtim.tv_sec > yesterday->tv_sec, sizes[p][i] >= 0);
+		}
+	}
+	assert_int_equal(DO(f, store_blob_keep, "p", digests, 6), ERR_INPUT);
+	assert_int_equal(DO(f, store_blob_keep, "p", digests, 0), ERR_INPUT);
+	assert_int_equal(DO(f, store_blob_keep, "", digests, 5), ERR_INPUT);
+	digests[70] = 'X';
+	assert_int_equal(DO(f, store_blob_keep, "p", digests, 5), ERR_INPUT);
+}
+
 int
 main(void)
 {
@@ -230,6 +363,8 @@ main(void)
 		FIXTURE_TEST(test_blobs_that_no_document_names),
 		FIXTURE_TEST(test_old_blobs),
 		FIXTURE_TEST(test_blobs_of_two_databases),
+		FIXTURE_TEST(test_blobs_of_images),
+		FIXTURE_TEST(test_kept_blobs),
 	};
 
 	return fixture_main(tests);
