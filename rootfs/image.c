@@ -17,22 +17,6 @@ image_is_digest(const char *text)
 	return strspn(text, "0123456789abcdef") == 64 && text[64] == '\0';
 }
 
-int
-image_check_name(const char *name, struct err *e)
-{
-	size_t len = strlen(name);
-
-	if (len == 0 || len > IMAGE_NAME_MAX)
-		return err_set(e, ERR_INPUT, "an image's name has 1 to %d characters", IMAGE_NAME_MAX);
-	if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:@") != len ||
-	    strchr("._-/:@", name[0]) || strstr(name, "..") || strstr(name, "//") || name[len - 1] == '/')
-		return err_set(e, ERR_INPUT, "'%.80s' is no name for an image (letters and digits, and "
-			       "between them . _ - / : @)", name);
-	if (!strcmp(name, "host"))
-		return err_set(e, ERR_INPUT, "the image 'host' is the machine's own and built in");
-	return 0;
-}
-
 /* ---- Words ---- */
 
 int

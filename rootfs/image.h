@@ -19,13 +19,13 @@
 #include <stdint.h>
 
 #include "core/base/crypto.h"
+#include "core/base/image_name.h"
 
 struct buf;
 struct err;
 
 enum {
 	IMAGE_LAYERS_MAX = 127, /* as other tools have it */
-	IMAGE_NAME_MAX = 200,
 	IMAGE_RECORD_MAX = 1 << 20, /* bytes */
 	IMAGE_WORDS_MAX = 1000,     /* variables, words of a command */
 	IMAGE_MEDIA_MAX = 128,
@@ -75,10 +75,4 @@ int image_parse(struct image *i, const char *text, size_t len, struct err *e);
 
 /* Whether text is 64 lower-case hex digits. */
 bool image_is_digest(const char *text);
-/*
- * A name: letters, digits, and '.', '_', '-', '/', ':', '@' after the first, no "..", at
- * most IMAGE_NAME_MAX; "host" is the built-in image's.  0, or -1 (ERR_INPUT).
- */
-int image_check_name(const char *name, struct err *e);
-
 #endif

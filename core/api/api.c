@@ -9,6 +9,7 @@
 #include "core/base/err.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
+#include "core/model/manifest.h"
 #include "netio/loop.h"
 
 enum { PACKAGE_BODY_MAX = FUNCTION_PACKAGE_MAX_BYTES + FUNCTION_METADATA_MAX_BYTES + (64 << 10) };
@@ -41,6 +42,11 @@ static const struct route routes[] = {
 	{ "GET", "/v1/tokens", AUTH_TOKEN, 0, "limit|cursor", tokens_list },
 	{ "DELETE", "/v1/tokens/{}", AUTH_TOKEN, 0, "", tokens_delete },
 	{ "POST", "/v1/node/register", AUTH_JOIN, SMALL_BODY_MAX, "", node_register },
+	{ "PUT", "/v1/images/blobs/{}", AUTH_TOKEN, IMAGE_BLOB_MAX_BYTES, "", images_blob_put },
+	{ "GET", "/v1/images", AUTH_TOKEN, 0, "limit|cursor", images_list },
+	{ "GET", "/v1/images/{}", AUTH_TOKEN, 0, "", images_show },
+	{ "PUT", "/v1/images/{}", AUTH_TOKEN, SMALL_BODY_MAX, "", images_put },
+	{ "DELETE", "/v1/images/{}", AUTH_TOKEN, 0, "", images_delete },
 	{ "GET", "/v1/node/blobs/{}", AUTH_JOIN, 0, "", node_blob_get },
 	{ "PUT", "/v1/node/blobs/{}", AUTH_JOIN, FUNCTION_LAYER_MAX_BYTES, "", node_blob_put },
 };

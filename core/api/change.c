@@ -2,7 +2,8 @@
  * Create, update and rollback of a function: one path, since an update is a create over what
  * there is, and a rollback an update whose settings, package and layer are an earlier version's.
  *
- *   read the request ─► settings ─► package checked and stored ─► version ─► function ─► build
+ *   read the request ─► settings ─► image ─► package checked and stored ─► version ─► function
+ *   ─► build
  *
  * The version is written before the function, so that a function never points at one that
  * is not there; the function's write decides: its name must be free (create), or its
@@ -30,6 +31,7 @@ struct change {
 	bool needs_version;
 	uint32_t back_to; /* rollback: the version; 0: none */
 	char layer[65];   /* its, so that nothing need be built */
+	struct json *image_blobs; /* of the version that is made; NULL: of host, none */
 	struct function_version version;
 	unsigned tries;
 };
@@ -41,6 +43,7 @@ drop_change(void *data)
 	struct change *g = data;
 
 	json_free(g->metadata);
+	json_free(g->image_blobs);
 	function_clear(&g->f);
 	function_version_clear(&g->version);
 	free(g);
@@ -230,9 +233,10 @@ store_change(struct call *c)
 	}
 	g->version.state = g->f.state;
 	memcpy(g->version.layer_digest, g->layer, sizeof g->layer);
+	memcpy(g->version.image_digest, g->f.image_digest, sizeof g->version.image_digest);
 	function_version_id(&g->f.id, g->f.latest, id);
 	id_format(&g->f.id, parent);
-	j = function_version_document(&g->version, &g->f, g->f.updated_us);
+	j = function_version_document(&g->version, &g->f, g->image_blobs, g->f.updated_us);
 	text = json_print(j);
 	json_free(j);
 	doc.json = text;
@@ -271,6 +275,35 @@ check_package(struct call *c)
 	package_store(c->api, g->zip, g->zip_len, on_package, c);
 }
 
+/* The name may have moved since the last version. */
+static void
+take_image(struct call *c, const char *digest, const struct json *blobs)
+{
+	struct change *g = c->data;
+
+	if (strcmp(g->f.image_digest, digest))
+		g->needs_version = true;
+	snprintf(g->f.image_digest, sizeof g->f.image_digest, "%s", digest);
+	json_free(g->image_blobs);
+	g->image_blobs = blobs ? json_copy(blobs) : NULL;
+	check_package(c);
+}
+
+/* What makes a version, or might since it says which image it wants. */
+static void
+find_image(struct call *c)
+{
+	struct change *g = c->data;
+	const char *image = json_str(g->f.settings, "image");
+
+	if (!g->needs_version && !g->zip && !json_get(g->metadata, "image"))
+		check_package(c);
+	else if (!strcmp(image, "host"))
+		take_image(c, "", NULL);
+	else
+		image_find(c, image, take_image);
+}
+
 /* Early, so that a taken name costs no check of a package; doc_create decides. */
 static void
 on_name(void *arg, const struct store_answer *a, const struct err *e)
@@ -285,7 +318,7 @@ on_name(void *arg, const struct store_answer *a, const struct err *e)
 	else if (e->cls != ERR_NOT_FOUND)
 		call_error(c, e);
 	else if (c->request)
-		check_package(c);
+		find_image(c);
 	call_release(c);
 }
 
@@ -320,6 +353,16 @@ functions_create(struct call *c)
 /* ---- Rollback ---- */
 
 static void
+take_earlier_image(struct call *c, const char *digest, const struct json *blobs)
+{
+	struct change *g = c->data;
+
+	(void)digest; /* function_restore took it */
+	g->image_blobs = json_copy(blobs);
+	store_change(c);
+}
+
+static void
 on_earlier(void *arg, const struct store_answer *a, const struct err *e)
 {
 	struct call *c = arg;
@@ -336,6 +379,8 @@ on_earlier(void *arg, const struct store_answer *a, const struct err *e)
 		 function_restore(&g->f, document, g->layer, &bad) ||
 		 check_runtime(c->api, g->f.settings, &bad))
 		call_error(c, &bad);
+	else if (c->request && g->f.image_digest[0])
+		image_again(c, g->f.image_digest, json_get(document, "image_blobs"), take_earlier_image);
 	else if (c->request)
 		store_change(c);
 	json_free(document);
@@ -380,7 +425,7 @@ on_document(void *arg, const struct store_answer *a, const struct err *e)
 		g->f.settings = settings;
 		function_settle(&g->f);
 		if (c->request)
-			check_package(c);
+			find_image(c);
 	}
 	call_release(c);
 }

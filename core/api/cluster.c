@@ -1,17 +1,12 @@
 /*
- * The platform about itself, and what nodes ask for.
+ * The platform about itself, and the nodes' registration.
  */
-#include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/api/internal.h"
 #include "core/base/clock.h"
 #include "core/base/err.h"
-#include "core/base/fdio.h"
 #include "core/base/json.h"
 #include "core/scheduler/scheduler.h"
 
@@ -155,127 +150,4 @@ node_register(struct call *c)
 		call_error(c, &e);
 	else
 		call_json(c, 200, answer);
-}
-
-static bool
-is_digest(const char *text)
-{
-	return strlen(text) == 64 && strspn(text, "0123456789abcdef") == 64;
-}
-
-static void
-on_blob(void *arg, const struct store_answer *a, const struct err *e)
-{
-	struct call *c = arg;
-	char range[80];
-	struct http_field fields[] = { { "Accept-Ranges", "bytes" }, { "Content-Range", range },
-				       { NULL, NULL } };
-	struct http_reply reply = { .status = 200, .content_type = "application/octet-stream",
-				    .fields = fields };
-	int part;
-
-	if (e) {
-		call_error(c, e);
-		call_release(c);
-		return;
-	}
-	part = c->request ? http_range(c->request, a->len, &reply.file_offset) : 0;
-	reply.file_fd = a->fd;
-	reply.len = a->len - reply.file_offset;
-	if (part == 206) {
-		reply.status = part;
-		snprintf(range, sizeof range, "bytes %" PRIu64 "-%zu/%zu", reply.file_offset, a->len - 1,
-			 a->len);
-	} else if (part == 0) {
-		fields[1].name = NULL;
-	}
-	if (part == 416) {
-		close(a->fd);
-		snprintf(range, sizeof range, "bytes */%zu", a->len);
-		call_problem_with(c, 416, "invalid_request", "the range begins beyond the end", fields,
-				  NULL, NULL);
-	} else {
-		call_reply(c, &reply);
-	}
-	call_release(c);
-}
-
-void
-node_blob_get(struct call *c)
-{
-	if (!is_digest(c->param)) {
-		call_problem(c, 400, "invalid_request", "'%s' is not a SHA-256", c->param);
-		return;
-	}
-	call_hold(c);
-	store_blob_open(c->api->config.store, c->param, on_blob, c);
-}
-
-static void
-close_file(void *data)
-{
-	int *fd = data;
-
-	fd_close(fd);
-	free(fd);
-}
-
-static void
-on_blob_kept(void *arg, const struct store_answer *a, const struct err *e)
-{
-	struct call *c = arg;
-
-	(void)a;
-	if (e)
-		call_error(c, e);
-	else
-		call_status(c, 204);
-	call_release(c);
-}
-
-/* The store wants a file: a spooled body is one, a small one becomes one. */
-static int
-body_file(struct call *c, struct err *e)
-{
-	void *data;
-	size_t len;
-	int fd;
-
-	if (http_body_take(c->request, &data, &len, &fd, e))
-		return -1;
-	if (fd >= 0)
-		return fd;
-	fd = openat(c->api->config.spool_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (fd < 0 || fd_write_all(fd, data, len)) {
-		err_sys(e, ERR_AGAIN, "the blob could not be kept");
-		fd_close(&fd);
-	}
-	free(data);
-	return fd;
-}
-
-void
-node_blob_put(struct call *c)
-{
-	int *fd;
-	struct err e;
-
-	if (!is_digest(c->param)) {
-		call_problem(c, 400, "invalid_request", "'%s' is not a SHA-256", c->param);
-		return;
-	}
-	fd = malloc(sizeof *fd);
-	if (!fd) {
-		call_problem(c, 503, "store_unavailable", "out of memory");
-		return;
-	}
-	*fd = body_file(c, &e);
-	c->data = fd;
-	c->drop = close_file;
-	if (*fd < 0) {
-		call_error(c, &e);
-		return;
-	}
-	call_hold(c);
-	store_blob_put(c->api->config.store, c->param, *fd, on_blob_kept, c);
 }

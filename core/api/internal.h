@@ -9,7 +9,9 @@
  *   package.c    from an uploaded zip to a checked, stored package
  *   invoke.c     the webhook: a request becomes an event
  *   events.c     events, their answers and logs
- *   cluster.c    status, nodes' registration, blobs for nodes
+ *   blob.c       blobs for nodes, from nodes and from users
+ *   images.c     images: their records, and which one a function means
+ *   cluster.c    status, nodes' registration
  */
 #ifndef PRATAI_API_INTERNAL_H
 #define PRATAI_API_INTERNAL_H
@@ -28,7 +30,7 @@ enum {
 	CALL_BUCKETS = 16384,
 	CACHE_BUCKETS = 1024,
 	SMALL_BODY_MAX = 256 << 10,
-	PARAM_MAX = 128,
+	PARAM_MAX = 256, /* an image's name is the longest */
 	USER_MAX = EVENT_PROJECT_MAX,
 	HINT_PAYLOAD_MAX = 256 << 10, /* larger async payloads are read from the store */
 };
@@ -190,8 +192,24 @@ void cluster_status(struct call *c);
 void cluster_nodes(struct call *c);
 void cluster_runtimes(struct call *c);
 void node_register(struct call *c);
+
+/* ---- blob.c ---- */
 void node_blob_get(struct call *c);
 void node_blob_put(struct call *c);
+void images_blob_put(struct call *c);
+
+/* ---- images.c ---- */
+void images_put(struct call *c);
+void images_list(struct call *c);
+void images_show(struct call *c);
+void images_delete(struct call *c);
+/* digest: of the manifest, hex; blobs: an array of the hex digests of all that it is made of,
+ * which are safe from the sweep for an hour. */
+typedef void (*image_fn)(struct call *c, const char *digest, const struct json *blobs);
+/* The image of c's project that ref (a name, or "sha256:…") names; answers 400 itself. */
+void image_find(struct call *c, const char *ref, image_fn fn);
+/* The same for an image that c's project has used: answers 409 when it is not there any more. */
+void image_again(struct call *c, const char *digest, const struct json *blobs, image_fn fn);
 
 /* ---- api.c ---- */
 int api_send(struct api *a, const struct message *m, const void *payload, size_t len, struct err *e);

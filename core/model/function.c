@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/base/err.h"
+#include "core/base/image_name.h"
 #include "core/base/json.h"
 #include "core/base/net_rule.h"
 #include "core/base/str.h"
@@ -32,7 +33,7 @@ static const struct field fields[] = {
 	{ "description", FIELD_TEXT, 0, 4096, NAN, "", NULL, true },
 	{ "tags", FIELD_TAGS, 0, 32, NAN, NULL, NULL, true },
 	{ "runtime", FIELD_TEXT, 1, 31, NAN, "python3", NULL, false },
-	{ "image", FIELD_TEXT, 1, 127, NAN, "host", "host", false },
+	{ "image", FIELD_TEXT, 1, IMAGE_NAME_MAX, NAN, "host", NULL, false },
 	{ "type", FIELD_TEXT, 1, 31, NAN, "async", "async|wait_for_response", false },
 	{ "event", FIELD_TEXT, 1, 31, NAN, "webhook", "webhook|timer", false },
 	{ "frequency", FIELD_WHOLE, 1, 527040, NAN, NULL, NULL, false },
@@ -94,6 +95,17 @@ find_field(const char *name)
 	return NULL;
 }
 
+/* By name, or by digest; whether there is such an image is for others to say. */
+static int
+check_image(const char *image, struct err *e)
+{
+	char hex[65];
+
+	if (!strcmp(image, "host") || !image_parse_digest(image, hex))
+		return 0;
+	return image_check_name(image, e) ? err_wrap(e, "field 'image'") : 0;
+}
+
 static int
 check_text(const struct field *f, const struct json *value, struct err *e)
 {
@@ -111,6 +123,8 @@ check_text(const struct field *f, const struct json *value, struct err *e)
 	/* Names of files on nodes are made of both. */
 	if (!strcmp(f->name, "runtime"))
 		return check_name(f->name, text, e);
+	if (!strcmp(f->name, "image"))
+		return check_image(text, e);
 	if (strcmp(f->name, "name"))
 		return 0;
 	if (!id_parse(text, &id))

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "core/base/id.h"
+#include "core/base/image_name.h"
 #include "core/model/event.h"
 
 struct err;
@@ -65,7 +66,7 @@ struct function_version {
 	enum version_state state;
 	enum event_type type;
 	char runtime[32];
-	char image[201];
+	char image[IMAGE_NAME_MAX + 1];
 	char image_digest[65]; /* hex, of the image's manifest, which never changes; "": host */
 	char package_digest[65], layer_digest[65]; /* hex; layer: what the build made, "" before */
 	uint32_t memory_mib, tmp_size_mib, cpu_millis, pids, timeout_s, retries, limit;

@@ -49,6 +49,7 @@ function_encode(const struct function *f)
 	json_put_str(j, "state_reason", f->state_reason);
 	json_put_str(j, "package_digest", f->package_digest);
 	json_put_int(j, "package_bytes", (int64_t)f->package_bytes);
+	json_put_str(j, "image_digest", f->image_digest);
 	json_put_int(j, "created_us", f->created_us);
 	json_put_int(j, "updated_us", f->updated_us);
 	return j;
@@ -60,12 +61,14 @@ decode(const struct json *j, struct function *f)
 	const char *id = json_str(j, "function_id"), *project = json_str(j, "project_id");
 	const char *user = json_str(j, "user_id"), *state = json_str(j, "state");
 	const char *digest = json_str(j, "package_digest"), *reason = json_str(j, "state_reason");
+	const char *image = json_str(j, "image_digest"); /* an earlier release has none */
 	int parsed = state ? version_state_parse(state) : -1;
 
 	if (!id || id_parse(id, &f->id) || !project || !user || !digest || parsed < 0 ||
 	    str_copy(f->project_id, sizeof f->project_id, project) ||
 	    str_copy(f->user_id, sizeof f->user_id, user) ||
 	    str_copy(f->package_digest, sizeof f->package_digest, digest) ||
+	    str_copy(f->image_digest, sizeof f->image_digest, image ? image : "") ||
 	    !json_is_object(json_get(j, "settings")))
 		return -1;
 	f->state = (enum version_state)parsed;
@@ -124,6 +127,7 @@ function_record(const struct function *f)
 	for (const struct json *m = json_first(f->settings); m; m = json_next(m))
 		if (strcmp(json_key(m), "name"))
 			json_put(j, json_key(m), json_copy(m));
+	json_put_str(j, "image_digest", f->image_digest);
 	json_put_str(j, "package_digest", f->package_digest);
 	json_put_int(j, "package_bytes", (int64_t)f->package_bytes);
 	put_time(j, "created_at", f->created_us);
@@ -133,11 +137,12 @@ function_record(const struct function *f)
 
 struct json *
 function_version_document(const struct function_version *v, const struct function *f,
-			  int64_t created_us)
+			  const struct json *image_blobs, int64_t created_us)
 {
 	struct json *j = function_version_encode(v);
 
 	json_put(j, "settings", json_copy(f->settings));
+	json_put(j, "image_blobs", image_blobs ? json_copy(image_blobs) : json_array());
 	json_put_int(j, "package_bytes", (int64_t)f->package_bytes);
 	json_put_int(j, "created_us", created_us);
 	return j;
@@ -164,6 +169,7 @@ function_restore(struct function *f, const struct json *document, char layer[65]
 	static const char *const kept[] = { "name", "description", "tags" };
 	const char *state = json_str(document, "state"), *digest = json_str(document, "package_digest");
 	const char *made = json_str(document, "layer_digest");
+	const char *image = json_str(document, "image_digest");
 	int64_t version = json_int(document, "version", 0);
 	struct json *settings;
 
@@ -171,7 +177,8 @@ function_restore(struct function *f, const struct json *document, char layer[65]
 		return err_set(e, ERR_CONFLICT, "version %lld is not ready: %.20s", (long long)version,
 			       state ? state : "unknown");
 	if (!json_is_object(json_get(document, "settings")) || !digest ||
-	    str_copy(f->package_digest, sizeof f->package_digest, digest))
+	    str_copy(f->package_digest, sizeof f->package_digest, digest) ||
+	    str_copy(f->image_digest, sizeof f->image_digest, image ? image : ""))
 		return err_set(e, ERR_CONFLICT, "version %lld was made by an earlier release, which did not keep "
 			       "its settings", (long long)version);
 	settings = json_copy(json_get(document, "settings"));
@@ -201,6 +208,8 @@ function_version_record(const struct json *document, uint32_t serving)
 	for (const struct json *m = json_first(settings); m; m = json_next(m))
 		if (function_setting_is_versioned(json_key(m)))
 			json_put(j, json_key(m), json_copy(m));
+	json_put_str(j, "image_digest",
+		     json_str(document, "image_digest") ? json_str(document, "image_digest") : "");
 	json_put_str(j, "package_digest", json_str(document, "package_digest"));
 	json_put_int(j, "package_bytes", json_int(document, "package_bytes", 0));
 	if (json_get(document, "created_us"))

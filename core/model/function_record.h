@@ -20,6 +20,7 @@ struct function {
 	enum version_state state; /* of the latest */
 	char *state_reason;      /* owned, or NULL */
 	char package_digest[65];
+	char image_digest[65]; /* of the latest version; "": host */
 	uint64_t package_bytes;
 	int64_t created_us, updated_us;
 
@@ -42,11 +43,13 @@ int function_decode(const void *text, size_t len, struct function *f, struct err
 struct json *function_record(const struct function *f);
 
 /*
- * A version's document as the store keeps it: what those who run it need, and what a rollback
- * needs to make it again (settings, package_bytes, created_us).  The caller frees.
+ * A version's document as the store keeps it: what those who run it need, what a rollback
+ * needs to make it again (settings, package_bytes, created_us), and the digests of its image's
+ * blobs (image_blobs: an array, or NULL for none), which the store keeps for it.  The caller
+ * frees.
  */
 struct json *function_version_document(const struct function_version *v, const struct function *f,
-				       int64_t created_us);
+				       const struct json *image_blobs, int64_t created_us);
 /* Puts the outcome of v's build into its document. */
 void function_version_outcome(struct json *document, const struct function_version *v);
 /*

@@ -14,6 +14,8 @@
 #include "core/base/str.h"
 #include "core/model/function_record.h"
 
+#define DIGEST "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
 static struct json *
 parse(const char *text)
 {
@@ -231,7 +233,10 @@ test_texts(void **state)
 		{ "description", "\"\"", { "5", "null", "[]", "{}", "false" } },
 		{ "runtime", "\"python3\"", { "\"\"", "5", "\"a/b\"", "\"../x\"", "\".hidden\"", "null",
 					      "\"01234567890123456789012345678901\"" } },
-		{ "image", "\"host\"", { "\"debian\"", "\"\"", "\"hos\"", "\"hostt\"", "1", "\"ho|st\"" } },
+		{ "image", "\"debian/base:12\"", { "\"\"", "\"-x\"", "\"a b\"", "\"a//b\"", "1", "\"ho|st\"",
+						   "\"../x\"", "null" } },
+		{ "image", "\"host\"", { "\"x/\"" } },
+		{ "image", "\"sha256:" DIGEST "\"", { "\"/" DIGEST "\"" } },
 		{ "type", "\"wait_for_response\"", { "\"sync\"", "\"async|\"", "\"\"", "\"asyn\"", "7",
 						     "\"async|wait_for_response\"" } },
 		{ "event", "\"webhook\"", { "\"message\"", "\"cron\"", "\"\"", "null" } },
@@ -247,6 +252,13 @@ test_texts(void **state)
 			snprintf(text, sizeof text, "{\"name\":\"f\",\"%s\":%s}", table[i].name, table[i].bad[k]);
 			refused(text, table[i].name);
 		}
+	}
+	for (int len = 200; len <= 201; len++) {
+		snprintf(text, sizeof text, "{\"name\":\"f\",\"image\":\"%0*d\"}", len, 0);
+		if (len == 200)
+			taken(text);
+		else
+			refused(text, "'image'");
 	}
 	for (size_t len = 4096; len <= 4097; len++) {
 		snprintf(name, sizeof name, "%0*d", (int)len, 0);
@@ -456,6 +468,8 @@ test_updates_change_what_they_name(void **state)
 		{ "{\"tags\":[\"x\"]}", false },
 		{ "{\"memory\":256}", false }, /* as it is */
 		{ "{\"env\":{\"A\":\"1\"}}", false },
+		{ "{\"image\":\"host\"}", false },
+		{ "{\"image\":\"debian\"}", true },
 		{ "{\"memory\":512}", true },
 		{ "{\"memory\":32}", true },
 		{ "{\"env\":{}}", true },
@@ -616,6 +630,7 @@ test_a_record_survives_the_store(void **state)
 	(void)state;
 	f.settings = create("{\"name\":\"tick\",\"event\":\"timer\",\"frequency\":5,\"limit\":2}", &e);
 	f.state_reason = strdup("pip said no");
+	snprintf(f.image_digest, sizeof f.image_digest, DIGEST);
 	function_settle(&f);
 	assert_string_equal(f.name, "tick");
 	assert_int_equal(f.frequency_min, 5);
@@ -631,7 +646,9 @@ test_a_record_survives_the_store(void **state)
 	assert_int_equal(back.limit, 2);
 	assert_int_equal(back.package_bytes, 1ull << 26);
 	assert_int_equal(back.created_us, f.created_us);
+	assert_string_equal(back.image_digest, DIGEST);
 	record = function_record(&back);
+	assert_string_equal(json_str(record, "image_digest"), DIGEST);
 	assert_string_equal(json_str(record, "name"), "tick");
 	assert_string_equal(json_str(record, "tenant_id"), "p");
 	assert_int_equal(json_int(record, "version", 0), 2);
@@ -645,6 +662,46 @@ test_a_record_survives_the_store(void **state)
 	}
 	free(text);
 	function_clear(&back);
+	function_clear(&f);
+}
+
+/* The way back to a version is the way back to its image, wherever its name leads now. */
+static void
+test_a_version_keeps_its_image(void **state)
+{
+	struct function f = { .id = { { 9 } }, .latest = 1 };
+	struct function_version v;
+	struct json *blobs = parse("[\"" DIGEST "\"]"), *document, *record;
+	char layer[65];
+	struct err e;
+
+	(void)state;
+	f.settings = create("{\"name\":\"f\",\"image\":\"debian\"}", &e);
+	function_settle(&f);
+	assert_int_equal(function_version_from_settings(f.settings, &f.id, "p", 1, DIGEST, &v, &e), 0);
+	memcpy(v.image_digest, DIGEST, sizeof v.image_digest);
+	memcpy(v.layer_digest, DIGEST, sizeof v.layer_digest);
+	v.state = VERSION_READY;
+	document = function_version_document(&v, &f, blobs, 1);
+	assert_string_equal(json_string_value(json_first(json_get(document, "image_blobs"))), DIGEST);
+	record = function_version_record(document, 1);
+	assert_string_equal(json_str(record, "image"), "debian");
+	assert_string_equal(json_str(record, "image_digest"), DIGEST);
+	json_free(record);
+	json_free(f.settings);
+	f.settings = create("{\"name\":\"f\"}", &e);
+	assert_int_equal(function_restore(&f, document, layer, &e), 0);
+	assert_string_equal(json_str(f.settings, "image"), "debian");
+	assert_string_equal(f.image_digest, DIGEST);
+	json_remove(document, "image_digest"); /* of an earlier release */
+	assert_int_equal(function_restore(&f, document, layer, &e), 0);
+	assert_string_equal(f.image_digest, "");
+	json_free(document);
+	document = function_version_document(&v, &f, NULL, 1);
+	assert_int_equal(json_count(json_get(document, "image_blobs")), 0);
+	json_free(document);
+	json_free(blobs);
+	function_version_clear(&v);
 	function_clear(&f);
 }
 
@@ -687,6 +744,7 @@ main(void)
 		cmocka_unit_test(test_a_version_is_what_the_settings_say),
 		cmocka_unit_test(test_the_largest_env_makes_a_version_that_reads),
 		cmocka_unit_test(test_a_record_survives_the_store),
+		cmocka_unit_test(test_a_version_keeps_its_image),
 		cmocka_unit_test(test_ids_of_versions_and_builds),
 	};
 

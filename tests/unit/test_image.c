@@ -100,8 +100,10 @@ test_too_many_words(void **state)
 static void
 test_names(void **state)
 {
-	static const char *const good[] = { "a", "debian:12", "example.org:5000/a/b_c:1-x", "a@sha256:0" };
-	static const char *const bad[] = { "", "host", "-a", "/a", "a/", "a//b", "a..b", "a b", "a%2f", "a\n" };
+	static const char *const good[] = { "a", "debian:12", "example.org:5000/a/b_c:1-x", "a@sha256:0", "sha256:0" };
+	static const char *const bad[] = { "", "host", "-a", "/a", "a/", "a//b", "a..b", "a b", "a%2f", "a\n",
+					   "sha256:" HEX };
+	char hex[65];
 	struct err e;
 
 	(void)state;
@@ -109,6 +111,11 @@ test_names(void **state)
 		assert_int_equal(image_check_name(good[i], &e), 0);
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		assert_int_equal(image_check_name(bad[i], &e), -1);
+	assert_int_equal(image_parse_digest("sha256:" HEX, hex), 0);
+	assert_string_equal(hex, HEX);
+	assert_int_equal(image_parse_digest("sha256:" HEX "0", hex), -1);
+	assert_int_equal(image_parse_digest(HEX, hex), -1);
+	assert_int_equal(image_parse_digest("sha256:A", hex), -1);
 	assert_true(image_is_digest(HEX));
 	assert_false(image_is_digest(HEX "0"));
 	assert_false(image_is_digest("A" HEX));
