@@ -28,6 +28,7 @@ struct client;
 enum command_flags {
 	COMMAND_SERVER = 1, /* talks to the control plane: --os-pratai-url, --os-token */
 	COMMAND_OUTPUT = 2, /* prints records: -f, -c, --only-id */
+	COMMAND_MAY_ASK = 4, /* may talk to it, by client_connect: the same options */
 };
 
 struct command {
@@ -46,7 +47,8 @@ struct client {
 	struct opt_values v; /* all options of the command, and its operands */
 	struct render out;
 	const char *url, *token;
-	struct api *api; /* with COMMAND_SERVER */
+	bool url_given;  /* by an option or the environment */
+	struct api *api; /* with COMMAND_SERVER, or after client_connect */
 };
 
 /* Ends with .name == NULL, in the order in which help lists them. */
@@ -60,6 +62,9 @@ enum { COMMAND_OPTIONS_MAX = 64 };
 void command_options(const struct command *cmd, struct opt out[COMMAND_OPTIONS_MAX]);
 /* Those that may stand before the command's name. */
 extern const struct opt client_global_options[];
+
+/* Opens c->api. */
+int client_connect(struct client *c, struct err *e);
 
 /* "pratai: text" to stderr; the exit code of its class. */
 int client_fail(const struct err *e);
@@ -93,6 +98,7 @@ int cmd_token_create(struct client *c);
 int cmd_token_list(struct client *c);
 int cmd_token_delete(struct client *c);
 int cmd_image_import(struct client *c);
+int cmd_image_upload(struct client *c);
 int cmd_image_export(struct client *c);
 int cmd_image_list(struct client *c);
 int cmd_image_delete(struct client *c);

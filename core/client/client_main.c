@@ -57,11 +57,20 @@ take_shared(struct client *c, const struct opt_values *v)
 	}
 	if (opt_given(v, "only-id"))
 		c->out.only_id = true;
-	if (opt_given(v, "os-pratai-url"))
+	if (opt_given(v, "os-pratai-url")) {
 		c->url = opt_get(v, "os-pratai-url");
+		c->url_given = true;
+	}
 	if (opt_given(v, "os-token"))
 		c->token = opt_get(v, "os-token");
 	return CLIENT_OK;
+}
+
+int
+client_connect(struct client *c, struct err *e)
+{
+	c->api = api_open(c->url, c->token, e);
+	return c->api ? 0 : -1;
 }
 
 static int
@@ -97,11 +106,8 @@ run_command(struct client *c, int argc, char **argv)
 	rc = take_shared(c, &c->v);
 	if (rc || (rc = check_operands(c)))
 		return rc;
-	if (c->command->flags & COMMAND_SERVER) {
-		c->api = api_open(c->url, c->token, &e);
-		if (!c->api)
-			return client_fail(&e);
-	}
+	if ((c->command->flags & COMMAND_SERVER) && client_connect(c, &e))
+		return client_fail(&e);
 	rc = c->command->run(c);
 	api_close(c->api);
 	return rc;
@@ -137,6 +143,7 @@ run(int argc, char **argv)
 {
 	struct client c = {
 		.url = environment("OS_PRATAI_URL", API_URL_DEFAULT),
+		.url_given = *environment("OS_PRATAI_URL", ""),
 		.token = environment("OS_TOKEN", ""),
 	};
 	struct opt_values global;

@@ -28,6 +28,8 @@ enum { GROUP_SERVER = 0, GROUP_OUTPUT = 2, GROUP_HELP = 5, GROUP_VERSION = 6 };
 	{ .name = "zip", .arg = "ZIP", .help = "the same as --file" }, \
 	{ .name = "description", .arg = "TEXT", .help = "for people" }, \
 	{ .name = "runtime", .arg = "NAME", .help = "see runtime-list (default python3)" }, \
+	{ .name = "image", .arg = "REF", \
+	  .help = "host, or see image-list --uploaded (default host)" }, \
 	{ .name = "type", .arg = "TYPE", \
 	  .help = "async or wait_for_response (default async)" }, \
 	{ .name = "event", .arg = "KIND", .help = "webhook or timer (default webhook)" }, \
@@ -89,6 +91,13 @@ static const struct opt image_options[] = { ROOT_OPTION, { 0 } };
 static const struct opt image_import_options[] = {
 	{ .name = "name", .arg = "REF", .help = "what the image is called from now on" },
 	{ .name = "from", .arg = "NAME", .help = "which image of several there (default: as --name)" },
+	{ .name = "no-upload", .help = "keep it on this machine" },
+	ROOT_OPTION,
+	{ 0 }
+};
+
+static const struct opt image_uploaded_options[] = {
+	{ .name = "uploaded", .help = "those of the control plane, not this machine's" },
 	ROOT_OPTION,
 	{ 0 }
 };
@@ -139,19 +148,25 @@ static const struct command commands[] = {
 	{ "cluster-status", "", 0, 0, BOTH, NULL, "the control plane, its nodes and events", NULL,
 	  cmd_cluster_status },
 	{ "node-list", "", 0, 0, BOTH, NULL, "the nodes", NULL, cmd_node_list },
-	{ "image-import", "PATH", 1, 1, COMMAND_OUTPUT, image_import_options,
+	{ "image-import", "PATH", 1, 1, COMMAND_MAY_ASK | COMMAND_OUTPUT, image_import_options,
 	  "take an image into this machine's store",
 	  "PATH is an OCI layout (a directory or a tar), what `docker save` wrote, or the tar of a\n"
-	  "root directory; - is standard input.\n",
+	  "root directory; - is standard input. With OS_PRATAI_URL and a token it is uploaded, too.\n",
 	  cmd_image_import },
+	{ "image-upload", "REF", 1, 1, BOTH, image_options,
+	  "give an image of this machine's store to the control plane",
+	  "Only the layers that it lacks are sent. Functions can then be made with --image REF.\n",
+	  cmd_image_upload },
 	{ "image-export", "REF PATH", 2, 2, COMMAND_OUTPUT, image_options,
 	  "write an image as an OCI layout",
 	  "PATH becomes a directory, or a tar when it ends in .tar; - is a tar on standard output.\n",
 	  cmd_image_export },
-	{ "image-list", "", 0, 0, COMMAND_OUTPUT, image_options, "the images of this machine", NULL,
-	  cmd_image_list },
-	{ "image-delete", "REF...", 1, OPT_OPERANDS_MAX, 0, image_options, "forget images",
-	  "What they took on the disk is removed by image-gc.\n", cmd_image_delete },
+	{ "image-list", "", 0, 0, COMMAND_MAY_ASK | COMMAND_OUTPUT, image_uploaded_options,
+	  "the images of this machine, or those that were uploaded", NULL, cmd_image_list },
+	{ "image-delete", "REF...", 1, OPT_OPERANDS_MAX, COMMAND_MAY_ASK, image_uploaded_options,
+	  "forget images",
+	  "What they took on the disk is removed by image-gc; at the control plane, by and by.\n",
+	  cmd_image_delete },
 	{ "image-gc", "", 0, 0, COMMAND_OUTPUT, image_options, "remove what no image needs", NULL,
 	  cmd_image_gc },
 	{ "image-verify", "", 0, 0, COMMAND_OUTPUT, image_options,
@@ -237,7 +252,7 @@ command_options(const struct command *cmd, struct opt out[COMMAND_OPTIONS_MAX])
 	for (const struct opt *o = cmd->options; o && o->name; o++)
 		out[n++] = *o;
 	for (int i = 0; client_global_options[i].name; i++) {
-		unsigned needs = i < GROUP_OUTPUT ? COMMAND_SERVER : COMMAND_OUTPUT;
+		unsigned needs = i < GROUP_OUTPUT ? COMMAND_SERVER | COMMAND_MAY_ASK : COMMAND_OUTPUT;
 
 		if (i == GROUP_VERSION || (i < GROUP_HELP && !(cmd->flags & needs)))
 			continue;

@@ -1,9 +1,10 @@
 /*
- * image-*: the image store of this machine.  No control plane is asked; what reads the
- * images themselves is another process (rootfs/image_import.h).
+ * image-*: the image store of this machine, and what of it the control plane has.  What reads
+ * the images themselves is another process (rootfs/image_import.h).
  *
  * A record of an image, as printed: name, digest (the manifest's), layers, size_bytes (of
- * its blobs), created, architecture, and in image-import what was left out.
+ * its blobs), created, architecture, and in image-import what was left out, and whether it was
+ * uploaded.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,12 +18,13 @@
 #include "core/base/fdio.h"
 #include "core/base/json.h"
 #include "core/client/client.h"
+#include "core/client/image_upload.h"
 #include "core/client/program.h"
 #include "rootfs/image_export.h"
 #include "rootfs/image_import.h"
 #include "rootfs/store.h"
 
-enum { BAR_WIDTH = 30 };
+enum { BAR_WIDTH = 30, UPLOADED_MAX = 100000 };
 
 static void
 say_waiting(void)
@@ -41,8 +43,9 @@ open_store(struct client *c, struct image_store *s, enum store_use use, struct e
 
 /* ---- Records ---- */
 
+/* uploaded: of image-import, with what it left out; else NULL. */
 static char *
-describe(const char *name, const struct image *i, bool imported)
+describe(const char *name, const struct image *i, const bool *uploaded)
 {
 	struct json *o = json_object();
 	char digest[SHA256_HEX_MAX + 8];
@@ -58,10 +61,11 @@ describe(const char *name, const struct image *i, bool imported)
 	json_put_int(o, "size_bytes", (int64_t)bytes);
 	json_put_str(o, "created", i->created[0] ? i->created : NULL);
 	json_put_str(o, "architecture", i->arch);
-	if (imported) {
+	if (uploaded) {
 		json_put_int(o, "devices_left_out", (int64_t)i->devices);
 		json_put_int(o, "attributes_left_out", (int64_t)i->attributes);
 		json_put_int(o, "owners_changed", (int64_t)i->owners);
+		json_put_bool(o, "uploaded", *uploaded);
 	}
 	text = json_print(o);
 	json_free(o);
@@ -143,21 +147,71 @@ import(struct client *c, struct image *i, struct err *e)
 	return rc;
 }
 
+/* ---- image-upload ---- */
+
+static int
+upload(struct client *c, const char *name, const struct image *i, struct api_answer *a, struct err *e)
+{
+	struct image_store s = { .dir = -1, .lock = -1 };
+	int rc = open_store(c, &s, STORE_READ, e) || image_upload(c->api, &s, name, i, a, e);
+
+	store_close(&s);
+	return rc ? -1 : 0;
+}
+
+/* After an import, to where one who is known is. */
+static int
+upload_imported(struct client *c, const struct image *i, bool *uploaded, struct err *e)
+{
+	struct api_answer a = { 0 };
+
+	*uploaded = c->url_given && *c->token && !opt_given(&c->v, "no-upload");
+	if (!*uploaded)
+		return 0;
+	if (client_connect(c, e) || upload(c, opt_get(&c->v, "name"), i, &a, e)) {
+		err_wrap(e, "the image is in this machine's store, but was not uploaded");
+		return -1;
+	}
+	api_answer_clear(&a);
+	return 0;
+}
+
+int
+cmd_image_upload(struct client *c)
+{
+	static struct image image; /* large */
+	struct image_store s = { .dir = -1, .lock = -1 };
+	const char *name = c->v.operands[0];
+	struct api_answer a = { 0 };
+	struct span record;
+	struct err e = { 0 };
+	int rc = open_store(c, &s, STORE_READ, &e) || store_image(&s, name, &image, &e) ||
+		 image_upload(c->api, &s, name, &image, &a, &e) || api_json(&a, &record, &e) ||
+		 render_record(&c->out, record, "digest", &e);
+
+	store_close(&s);
+	api_answer_clear(&a);
+	image_free(&image);
+	return rc ? client_fail(&e) : CLIENT_OK;
+}
+
 int
 cmd_image_import(struct client *c)
 {
 	static struct image image; /* large */
+	bool uploaded = false;
 	struct err e = { 0 };
 	char *text;
 	int rc = CLIENT_OK;
 
 	if (!opt_given(&c->v, "name"))
 		return client_usage("image-import needs --name REF (see: pratai help image-import)");
-	if (crypto_init(&e) || import(c, &image, &e)) {
+	if (crypto_init(&e) || import(c, &image, &e) ||
+	    upload_imported(c, &image, &uploaded, &e)) {
 		image_free(&image);
 		return client_fail(&e);
 	}
-	text = describe(opt_get(&c->v, "name"), &image, true);
+	text = describe(opt_get(&c->v, "name"), &image, &uploaded);
 	if (!text)
 		rc = no_memory();
 	else if (render_record(&c->out, span_of(text, strlen(text)), "digest", &e))
@@ -188,7 +242,7 @@ cmd_image_export(struct client *c)
 		rc = client_fail(&e);
 	else if (!strcmp(x.path, "-")) /* standard output is the image */
 		rc = CLIENT_OK;
-	else if (!(text = describe(x.name, &image, false)))
+	else if (!(text = describe(x.name, &image, NULL)))
 		rc = no_memory();
 	else if (render_record(&c->out, span_of(text, strlen(text)), "digest", &e))
 		rc = client_fail(&e);
@@ -216,7 +270,7 @@ list(struct client *c, struct image_store *s, char *const *names, size_t count, 
 			rc = 0; /* forgotten meanwhile */
 			continue;
 		}
-		if (rc == 0 && !(text = describe(names[i], &image, false)))
+		if (rc == 0 && !(text = describe(names[i], &image, NULL)))
 			rc = err_set(e, ERR_NODE, "no memory");
 		if (text)
 			rows[kept++] = span_of(text, strlen(text));
@@ -230,6 +284,17 @@ list(struct client *c, struct image_store *s, char *const *names, size_t count, 
 	return rc;
 }
 
+static int
+list_uploaded(struct client *c)
+{
+	static const char *const columns[] = { "name", "digest", "layers", "size_bytes", "updated_at", NULL };
+	struct err e = { 0 };
+
+	if (client_connect(c, &e))
+		return client_fail(&e);
+	return client_list(c, "/v1/images", UPLOADED_MAX, columns, "name");
+}
+
 int
 cmd_image_list(struct client *c)
 {
@@ -237,7 +302,11 @@ cmd_image_list(struct client *c)
 	struct err e = { 0 };
 	char **names = NULL;
 	size_t count = 0;
-	int rc = open_store(c, &s, STORE_READ, &e) || store_names(&s, &names, &count, &e) ||
+	int rc;
+
+	if (opt_given(&c->v, "uploaded"))
+		return list_uploaded(c);
+	rc = open_store(c, &s, STORE_READ, &e) || store_names(&s, &names, &count, &e) ||
 		 list(c, &s, names, count, &e);
 
 	store_names_free(names, count);
@@ -254,6 +323,8 @@ cmd_image_delete(struct client *c)
 	struct err e = { 0 };
 	int rc = CLIENT_OK;
 
+	if (opt_given(&c->v, "uploaded"))
+		return client_connect(c, &e) ? client_fail(&e) : client_delete(c, "/v1/images/");
 	if (open_store(c, &s, STORE_READ, &e))
 		return client_fail(&e);
 	for (int i = 0; i < c->v.operand_count; i++)

@@ -18,6 +18,7 @@ static const struct {
 } fields[] = {
 	{ "description", "description", KIND_TEXT },
 	{ "runtime", "runtime", KIND_TEXT },
+	{ "image", "image", KIND_TEXT },
 	{ "type", "type", KIND_TEXT },
 	{ "event", "event", KIND_TEXT },
 	{ "network", "network", KIND_TEXT },

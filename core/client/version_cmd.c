@@ -13,7 +13,7 @@ enum { VERSIONS_MAX = 1000 };
 int
 cmd_function_versions(struct client *c)
 {
-	static const char *const columns[] = { "version", "state",      "serving",   "runtime", "memory",
+	static const char *const columns[] = { "version", "state", "serving", "runtime", "image", "memory",
 					       "created_at", "package_digest", "state_reason", NULL };
 	struct buf path = { 0 };
 	struct err e = { 0 };

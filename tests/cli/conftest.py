@@ -79,7 +79,7 @@ class ControlPlane:
                 if status != 204:
                     self.wfile.write(data)
 
-            do_GET = do_POST = do_PATCH = do_DELETE = answer
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 
         class Server(http.server.ThreadingHTTPServer):
             daemon_threads = True

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
 import tarfile
 import threading
 import uuid
@@ -16,7 +17,7 @@ import uuid
 import pytest
 import requests
 
-from conftest import BUILD, wait_for
+from conftest import BUILD, PRATAI, wait_for
 
 OCI = "application/vnd.oci.image."
 DOCKER = "application/vnd.docker."
@@ -27,22 +28,21 @@ def sha(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def layer(text):
-    """A tar with one small file: its bytes packed, and its diff id."""
+def layer(data):
+    """A tar with one file: its bytes packed, and its diff id."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as t:
         info = tarfile.TarInfo("file")
-        info.size = len(text)
-        t.addfile(info, io.BytesIO(text.encode()))
-    return gzip.compress(out.getvalue(), mtime=0), sha(out.getvalue())
+        info.size = len(data)
+        t.addfile(info, io.BytesIO(data))
+    return gzip.compress(out.getvalue(), 1, mtime=0), sha(out.getvalue())
 
 
 class Image:
-    """Blobs of an image that nobody else has, unless text says so."""
+    """Blobs of an image that nobody else has."""
 
-    def __init__(self, count=2, text=None, docker=False, **manifest):
-        text = text or uuid.uuid4().hex
-        layers = [layer(f"{text} {i}") for i in range(count)]
+    def __init__(self, count=2, layer_bytes=30, docker=False, **manifest):
+        layers = [layer(os.urandom(layer_bytes)) for i in range(count)]
         self.config = json.dumps({"architecture": MACHINE, "os": "linux", "rootfs": {
             "type": "layers", "diff_ids": ["sha256:" + d for _, d in layers]}}).encode()
         self.layers = [data for data, _ in layers]
@@ -522,6 +522,102 @@ def test_an_upload_that_breaks_off(platform, project):
     assert project.missing(project.name("broken", image.digest)) == ["sha256:" + sha(image.layers[0])]
     project.push(image, "broken")
     assert project.http("DELETE", "/v1/images/broken").status_code == 204
+
+
+@pytest.fixture
+def machine(platform, tmp_path):
+    """The command line, with an image store of its own."""
+    def run(*words, **env):
+        r = platform.cli(*words, env={"PRATAI_ROOT": str(tmp_path / "root"), **env})
+        assert r.err.count("\n") == (r.code != 0), r.err
+        return r
+    return run
+
+
+def test_import_uploads(project, machine, tmp_path):
+    image, name = Image(), f"debian/{fresh()}:12"
+    layout = image.write(tmp_path / "layout")
+    r = machine("image-import", layout, "--name", name, "-f", "json")
+    assert r.code == 0 and r.json()["uploaded"] is True and r.json()["digest"] == image.digest, r.err
+    there = project.http("GET", quoted(name)).json()
+    assert there["digest"] == image.digest
+    listed = machine("image-list", "--uploaded", "-f", "json").json()
+    assert there in listed
+    lines = machine("image-list", "--uploaded", "-f", "value", "-c", "name", "-c", "digest").out.splitlines()
+    assert f"{name} {image.digest}" in lines
+    assert name in machine("image-list", "--uploaded", "--only-id").out.split()
+    assert [i["name"] for i in machine("image-list", "-f", "json").json()] == [name]
+    assert machine("image-import", layout, "--name", name, "-f", "json").json()["uploaded"] is True
+    assert project.http("GET", quoted(name)).json()["image_id"] == there["image_id"]
+    assert machine("image-delete", "--uploaded", name).code == 0
+    assert name not in project.names()
+    r = machine("image-delete", "--uploaded", name)
+    assert r.code == 1 and f"'{name}'" in r.err
+    assert [i["name"] for i in machine("image-list", "-f", "json").json()] == [name]
+
+
+def test_an_image_that_stays_here(project, machine, tmp_path):
+    image, name = Image(), fresh()
+    layout = image.write(tmp_path / "layout")
+    for words, env in ((["--no-upload"], {}), ([], {"OS_TOKEN": ""}), ([], {"OS_PRATAI_URL": ""})):
+        r = machine("image-import", layout, "--name", name, "-f", "json", *words, **env)
+        assert r.code == 0 and r.json()["uploaded"] is False, r.err
+    assert name not in project.names()
+    r = machine("image-upload", name, "-f", "json")
+    assert r.code == 0 and r.json()["digest"] == image.digest, r.err
+    assert project.http("GET", quoted(name)).json() == r.json()
+    r = machine("image-upload", "unknown")
+    assert r.code == 1 and "unknown" in r.err
+    r = machine("image-upload", name, OS_TOKEN="wrong")
+    assert r.code == 1 and "token" in r.err
+    # Taken in all the same.
+    r = machine("image-import", layout, "--name", "another", OS_TOKEN="wrong")
+    assert r.code == 1 and "is in this machine's store, but was not uploaded" in r.err
+    assert "another" in machine("image-list", "--only-id").out.split()
+
+
+def test_a_client_that_is_killed(platform, project, machine, tmp_path):
+    """What it has sent whole is not sent again."""
+    image, name = Image(count=4, layer_bytes=8 << 20), fresh()
+    machine("image-import", image.write(tmp_path / "layout"), "--name", name, "--no-upload")
+    env = {**platform.environment(), "OS_PRATAI_URL": platform.url, "OS_TOKEN": platform.token,
+           "PRATAI_ROOT": str(tmp_path / "root")}
+    names = [sha(d) for d in image.layers]
+
+    def arrived():
+        with store(platform) as db:
+            return {n for n, in db.execute("SELECT name FROM docs WHERE name IN (SELECT value FROM json_each(?))",
+                                           [json.dumps(names)])}
+    with subprocess.Popen([str(PRATAI), "image-upload", name], env=env, stdout=subprocess.DEVNULL) as p:
+        wait_for(arrived, what="the first layer")
+        p.kill()
+    before = arrived()
+    missing = project.name(name, image.digest)
+    if missing.status_code == 409:
+        assert not set(project.missing(missing)) & {"sha256:" + n for n in before}
+    r = machine("image-upload", name)
+    assert r.code == 0, r.err
+    assert project.http("GET", quoted(name)).json()["digest"] == image.digest
+
+
+def test_functions_by_the_command_line(platform, project, machine, tmp_path):
+    image, name, function = Image(), f"a/{fresh()}", fresh()
+    project.push(image, name)
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "main.py").write_text("def main(payload=None):\n    return payload\n")
+    words = ["function-create", function, "--file", code, "--no-wait", "-f", "json"]
+    r = machine(*words, "--image", "unknown")
+    assert r.code == 1 and "field 'image': 'unknown' is not an image of this project" in r.err
+    f = machine(*words, "--image", name).json()
+    assert (f["image"], f["image_digest"]) == (name, sha(image.manifest))
+    f = machine("function-update", function, "--image", "host", "--no-wait", "-f", "json").json()
+    assert (f["image"], f["image_digest"]) == ("host", "")
+    f = machine("function-update", function, "--image", image.digest, "--no-wait", "-f", "json").json()
+    assert f["image_digest"] == sha(image.manifest)
+    r = machine("function-versions", function, "-f", "value", "-c", "image")
+    assert r.out.split() == [name, "host", image.digest]
+    assert machine("function-delete", function).code == 0
 
 
 def test_a_control_plane_that_is_killed(new_platform):
