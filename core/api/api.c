@@ -171,6 +171,8 @@ on_begin(void *arg, struct http_request *r)
 	http_request_set(r, c);
 	if (route->auth == AUTH_TOKEN)
 		auth_find(c, hex);
+	if (route->handle == images_blob_put)
+		return images_blob_room(a);
 	return route->body_max < 0 ? (int64_t)a->config.payload_max : route->body_max;
 }
 
@@ -186,9 +188,16 @@ on_handle(void *arg, struct http_request *r)
 static void
 on_too_large(void *arg, struct http_request *r, int64_t limit)
 {
+	const struct call *c = http_request_get(r);
 	char detail[128];
 
 	(void)arg;
+	if (c && c->route->handle == images_blob_put && limit < IMAGE_BLOB_MAX_BYTES) {
+		snprintf(detail, sizeof detail, "the disk has no room for a blob of more than %lld bytes now",
+			 (long long)limit);
+		request_problem(r, 503, "store_unavailable", detail, NULL);
+		return;
+	}
 	snprintf(detail, sizeof detail, "the body is larger than the %lld bytes that are allowed here",
 		 (long long)limit);
 	request_problem(r, 413, "too_large", detail, NULL);

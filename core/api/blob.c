@@ -7,12 +7,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "core/api/internal.h"
 #include "core/base/clock.h"
 #include "core/base/err.h"
 #include "core/base/fdio.h"
+#include "core/model/manifest.h"
+
+enum { ROOM_LEFT = 64 << 20 }; /* of the disk */
 
 /* Else c is answered. */
 static bool
@@ -199,6 +203,20 @@ on_image_blob_kept(void *arg, const struct store_answer *a, const struct err *e)
 	else
 		note_upload(c, false);
 	call_release(c);
+}
+
+/* It takes its place twice, in the spool and as a blob, and leaves some to events. */
+int64_t
+images_blob_room(const struct api *a)
+{
+	struct statvfs fs;
+	uint64_t left;
+
+	if (fstatvfs(a->config.spool_fd, &fs))
+		return IMAGE_BLOB_MAX_BYTES;
+	left = (uint64_t)fs.f_bavail * fs.f_frsize;
+	left = left > ROOM_LEFT ? (left - ROOM_LEFT) / 2 : 0;
+	return left < (uint64_t)IMAGE_BLOB_MAX_BYTES ? (int64_t)left : IMAGE_BLOB_MAX_BYTES;
 }
 
 void

@@ -197,6 +197,8 @@ void node_register(struct call *c);
 void node_blob_get(struct call *c);
 void node_blob_put(struct call *c);
 void images_blob_put(struct call *c);
+/* The bytes that a blob may have now: less than IMAGE_BLOB_MAX_BYTES when the disk gets full. */
+int64_t images_blob_room(const struct api *a);
 
 /* ---- images.c ---- */
 void images_put(struct call *c);
