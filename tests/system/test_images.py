@@ -485,9 +485,12 @@ def create_on(platform, ref):
 
 
 def update(platform, name, **changes):
-    r = platform.upload(changes, method="PATCH", path="/v1/functions/" + name)
-    assert r.status_code == 200, r.text
-    return r.json()
+    """The end of a build changes a function, too: one is told then to try again."""
+    def attempt():
+        r = platform.upload(changes, method="PATCH", path="/v1/functions/" + name)
+        assert r.status_code == 200 or (r.status_code == 409 and "meanwhile" in r.text), r.text
+        return r.status_code == 200 and r.json()
+    return wait_for(attempt, what="an update")
 
 
 def test_a_version_keeps_its_image(platform, project):
@@ -670,9 +673,14 @@ def test_functions_by_the_command_line(platform, project, machine, tmp_path):
     assert r.code == 1 and "field 'image': 'unknown' is not an image of this project" in r.err
     f = machine(*words, "--image", name).json()
     assert (f["image"], f["image_digest"]) == (name, sha(image.manifest))
-    f = machine("function-update", function, "--image", "host", "--no-wait", "-f", "json").json()
+
+    def update_to(ref):
+        r = machine("function-update", function, "--image", ref, "--no-wait", "-f", "json")
+        assert r.code == 0 or "meanwhile" in r.err, r.err
+        return r.code == 0 and r.json()
+    f = wait_for(lambda: update_to("host"), what="an update")
     assert (f["image"], f["image_digest"]) == ("host", "")
-    f = machine("function-update", function, "--image", image.digest, "--no-wait", "-f", "json").json()
+    f = wait_for(lambda: update_to(image.digest), what="an update")
     assert f["image_digest"] == sha(image.manifest)
     r = machine("function-versions", function, "-f", "value", "-c", "image")
     assert r.out.split() == [name, "host", image.digest]
