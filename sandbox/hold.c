@@ -2,11 +2,12 @@
  * A sandbox in two halves: made ahead for nobody, and started when its event has come.
  *
  *   hold    the caller clones, init does all that needs no word of the event (plan.h) and forks
- *           the command's process; both wait
+ *           the command's process; both wait.  With the root's layers that is all: init is nothing
+ *           but a reaper then, and the command's process waits alone
  *   start   the spec goes into memory that all share (orders.h), layers over go to init, which
  *           makes the root; limits; then standard input and output over word to the command's
  *           process, which by that knows that the limits are there.  It places them while init
- *           mounts, and goes on at init's gate.
+ *           mounts, and goes on at init's gate.  One that has a root needs none of init's part
  */
 #include <errno.h>
 #include <string.h>
@@ -26,7 +27,7 @@ sandbox_hold(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e)
 
 	sandbox_init(sb);
 	child_init(&c, spec);
-	plan_make_ahead(&c.plan, probe_has(PROBE_TMPFS_XATTR));
+	plan_make_ahead(&c.plan, probe_has(PROBE_TMPFS_XATTR), !spec->layer_count);
 	sb->orders = orders_new();
 	if (!sb->orders)
 		return err_sys(e, ERR_NODE, "share memory with the sandbox");
@@ -39,6 +40,7 @@ sandbox_hold(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e)
 	if (child_launch(sb, &c, e))
 		return -1;
 	orders_keep_back(sb->orders);
+	sb->has_root = spec->layer_count != 0;
 	sb->state = SANDBOX_HELD;
 	return 0;
 }
@@ -53,8 +55,11 @@ send_to(int socket, int fd, struct err *e)
 static int
 send_image(struct sandbox *sb, struct child *c, struct err *e)
 {
+	static const struct plan_step trees = { .step = STEP_TREES };
 	const struct sandbox_spec *spec = c->spec;
 
+	if (child_step(c, &trees, step_trees, e))
+		return -1;
 	if (c->plan.root == ROOT_PREMOUNT)
 		return child_step(c, &(struct plan_step){ .step = STEP_PREMOUNT }, step_premount, e) ||
 				       send_to(sb->go, c->root, e) || send_to(sb->go, c->tmp, e) ||
@@ -84,14 +89,14 @@ send_command(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e)
 void
 sandbox_start_held(struct sandbox *sb, const struct sandbox_spec *spec)
 {
-	static const struct plan_step trees = { .step = STEP_TREES }, limits = { .step = STEP_LIMITS };
+	static const struct plan_step limits = { .step = STEP_LIMITS };
 	struct err *e = &sb->outcome.error;
 	struct child c;
 	int rc;
 
 	sb->start_ns = clock_mono_ns();
 	child_init(&c, spec);
-	plan_make_ahead(&c.plan, probe_has(PROBE_TMPFS_XATTR));
+	plan_make_ahead(&c.plan, probe_has(PROBE_TMPFS_XATTR), !sb->has_root);
 	c.progress = sb->progress;
 	c.go_w = sb->go;
 	/* What is told is what its event has waited for. */
@@ -100,7 +105,7 @@ sandbox_start_held(struct sandbox *sb, const struct sandbox_spec *spec)
 	sb->deadline_ns = spec->deadline_ns;
 	sb->watch_status = spec->limits.cpu_millis != 0;
 	rc = plan_check_ahead(spec, e) || orders_write(sb->orders, spec, e) ||
-			     child_step(&c, &trees, step_trees, e) || send_image(sb, &c, e) ||
+			     (!sb->has_root && send_image(sb, &c, e)) ||
 			     child_step(&c, &limits, step_limits, e) || send_command(sb, spec, e)
 		     ? -1
 		     : 0;

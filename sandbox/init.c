@@ -278,7 +278,7 @@ become_init(struct child *c, pid_t command)
 {
 	struct err e = { 0 };
 
-	if ((c->orders && step_landlock(c, 0, &e)) || drop_everything(c, &e)) {
+	if ((c->plan.late_root && step_landlock(c, 0, &e)) || drop_everything(c, &e)) {
 		err_step(&e, step_name(STEP_FORK));
 		fail(c, SANDBOX_SETUP_FAILED, &e);
 	}
@@ -294,12 +294,20 @@ become_init(struct child *c, pid_t command)
 static void
 keep_own(struct child *c)
 {
-	int keep[CGROUP_TASKS_MAX + 5] = { c->status_w, c->go_r, c->word_r, c->dev, c->place_slow };
+	enum { OTHERS = 10 };
+	int keep[OTHERS + CGROUP_TASKS_MAX + SANDBOX_LAYERS_MAX] = {
+		c->status_w, c->go_r, c->word_r, c->dev,  c->place_slow,
+		c->usr,      c->scratch, c->root,   c->tmp, c->shm,
+	};
+	unsigned count = OTHERS;
 	struct err e;
 
 	prctl(PR_SET_NAME, "pratai-held");
-	memcpy(keep + 5, c->place.tasks, c->place.task_count * sizeof keep[0]);
-	if (fd_close_but(keep, 5 + c->place.task_count)) {
+	for (unsigned i = 0; i < c->place.task_count; i++)
+		keep[count++] = c->place.tasks[i];
+	for (unsigned i = 0; i < c->spec->layer_count; i++)
+		keep[count++] = c->layers[i];
+	if (fd_close_but(keep, count)) {
 		err_sys(&e, ERR_NODE, "close what is the caller's");
 		fail(c, SANDBOX_SETUP_FAILED, &e);
 	}

@@ -11,7 +11,7 @@
  *   usr/ empty/    the machine's /usr, and the second lower layer an overlay without a
  *                  writable side must have
  *   root/          where the overlay is mounted, until pivot_root
- *   proc/ dev/     the same, in a sandbox that is made ahead, until there is a root
+ *   proc/ dev/     the same, in a sandbox that is made ahead without a root, until there is one
  *
  * The scratch is mounted on the machine's /tmp (in the child's own mount namespace; any
  * directory would do, this one is everywhere), and the working directory is in it: relative
@@ -137,7 +137,7 @@ make_directories(struct child *c, struct err *e)
 	for (size_t i = 0; i < sizeof dirs / sizeof dirs[0]; i++)
 		if (mkdirat(c->scratch, dirs[i].name, dirs[i].mode))
 			return err_sys(e, ERR_NODE, "make %s in the sandbox's tmpfs", dirs[i].name);
-	if (c->orders && (mkdirat(c->scratch, "proc", 0755) || mkdirat(c->scratch, "dev", 0755)))
+	if (c->plan.late_root && (mkdirat(c->scratch, "proc", 0755) || mkdirat(c->scratch, "dev", 0755)))
 		return err_sys(e, ERR_NODE, "make proc and dev in the sandbox's tmpfs");
 	return 0;
 }
@@ -402,7 +402,7 @@ step_root(struct child *c, unsigned index, struct err *e)
 {
 	(void)index;
 	if (c->plan.root != ROOT_PREMOUNT)
-		return (c->orders && resize_scratch(c, e)) || build_root(c, e) ? -1 : 0;
+		return (c->plan.late_root && resize_scratch(c, e)) || build_root(c, e) ? -1 : 0;
 	if (tree_attach_at(c->root, AT_FDCWD, "/") || fchdir(c->root))
 		return err_sys(e, ERR_NODE, "attach the root");
 	return 0;
@@ -571,9 +571,9 @@ step_dev(struct child *c, unsigned index, struct err *e)
 		return -1;
 	if (c->dev < 0 && (c->dev = child_receive(c)) < 0)
 		return err_sys(e, ERR_NODE, "take /dev over");
-	if (c->orders ? place_ahead(c, c->dev, "dev", e) : attach(c, c->dev, "dev", false, e))
+	if (c->plan.late_root ? place_ahead(c, c->dev, "dev", e) : attach(c, c->dev, "dev", false, e))
 		return -1;
-	if (!(c->orders && c->plan.root == ROOT_PREMOUNT) && attach_shm(c, e))
+	if (!(c->plan.late_root && c->plan.root == ROOT_PREMOUNT) && attach_shm(c, e))
 		return -1;
 	if (tree_restrict(c->dev, MOUNT_ATTR_RDONLY, false))
 		return err_sys(e, ERR_NODE, "make /dev read-only");
@@ -614,7 +614,7 @@ step_pivot(struct child *c, unsigned index, struct err *e)
 	if (fchdir(c->root) || syscall(SYS_pivot_root, ".", "."))
 		return err_sys(e, ERR_NODE, "pivot_root");
 	/* Made ahead: the command's process goes on meanwhile, as far as its next gate. */
-	if (c->orders && statx(c->root, "", AT_EMPTY_PATH, STATX_MNT_ID, &ours) == 0) {
+	if (c->plan.late_root && statx(c->root, "", AT_EMPTY_PATH, STATX_MNT_ID, &ours) == 0) {
 		c->progress->root_mount = ours.stx_mnt_id;
 		child_open_gate(c);
 	}

@@ -209,16 +209,24 @@ plan_make(struct plan *p, const struct sandbox_spec *spec, bool user_xattr, stru
 	return 0;
 }
 
+/* Of init's, /usr is the caller's business where that mounts the root. */
+static void
+add_list(struct plan *p, enum step_side side, const enum step *list, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (list[i] != STEP_USR || p->root == ROOT_OVERLAY)
+			add(p, side, list[i], 0);
+}
+
 /*
  * In two halves.  What init does after the fork it does with all its powers, so the filter and
  * landlock, which would refuse it, are the command's own business here; what init keeps of
  * system calls in the end is less.  The command's process loads its filter while there is
  * time; landlock only in the new root, whose paths its rule is for.
  */
-void
-plan_make_ahead(struct plan *p, bool user_xattr)
+static void
+make_late(struct plan *p)
 {
-	static const enum step caller[] = { STEP_NETWORK, STEP_CLONE, STEP_MAPS };
 	static const enum step before[] = {
 		STEP_HOSTNAME, STEP_JOIN,  STEP_IDENTITY, STEP_SCRATCH, STEP_DEV,  STEP_PROC,
 		STEP_MASK,     STEP_CLOCK, STEP_QUOTAS,   STEP_SESSION, STEP_CAPS, STEP_FORK,
@@ -228,16 +236,46 @@ plan_make_ahead(struct plan *p, bool user_xattr)
 	static const enum step command[] = { STEP_FILTER,   STEP_ORDERS,  STEP_STDIO, STEP_TURN,
 					     STEP_LANDLOCK, STEP_WORKDIR, STEP_USER,  STEP_EXEC };
 
-	*p = (struct plan){ .root = user_xattr ? ROOT_OVERLAY : ROOT_PREMOUNT };
-	for (size_t i = 0; i < sizeof caller / sizeof caller[0]; i++)
-		add(p, SIDE_CALLER, caller[i], 0);
-	for (size_t i = 0; i < sizeof before / sizeof before[0]; i++)
-		add(p, SIDE_INIT, before[i], 0);
-	for (size_t i = 0; i < sizeof after / sizeof after[0]; i++)
-		if (after[i] != STEP_USR || p->root == ROOT_OVERLAY)
-			add(p, SIDE_INIT, after[i], 0);
-	for (size_t i = 0; i < sizeof command / sizeof command[0]; i++)
-		add(p, SIDE_COMMAND, command[i], 0);
+	add_list(p, SIDE_INIT, before, sizeof before / sizeof before[0]);
+	add_list(p, SIDE_INIT, after, sizeof after / sizeof after[0]);
+	add_list(p, SIDE_COMMAND, command, sizeof command / sizeof command[0]);
+}
+
+/* In the order of one that is made at once, and init is done when it has forked; only the filter
+ * is the command's own again, since init can have a smaller one. */
+static void
+make_with_root(struct plan *p)
+{
+	static const enum step init[] = {
+		STEP_HOSTNAME, STEP_JOIN,   STEP_IDENTITY, STEP_SCRATCH, STEP_ROOT,  STEP_USR,
+		STEP_TMP,      STEP_DEV,    STEP_PROC,     STEP_MASK,    STEP_CLOCK, STEP_QUOTAS,
+		STEP_PIVOT,    STEP_SESSION, STEP_CAPS,    STEP_LANDLOCK, STEP_FORK,
+	};
+	static const enum step command[] = { STEP_FILTER,  STEP_ORDERS, STEP_STDIO,
+					     STEP_WORKDIR, STEP_USER,   STEP_EXEC };
+
+	for (size_t i = 0; i < sizeof init / sizeof init[0]; i++)
+		if (init[i] != STEP_SCRATCH || p->root == ROOT_OVERLAY)
+			add_list(p, SIDE_INIT, &init[i], 1);
+	add_list(p, SIDE_COMMAND, command, sizeof command / sizeof command[0]);
+}
+
+void
+plan_make_ahead(struct plan *p, bool user_xattr, bool late_root)
+{
+	*p = (struct plan){ .root = user_xattr ? ROOT_OVERLAY : ROOT_PREMOUNT,
+			    .late_root = late_root };
+	if (!late_root)
+		add(p, SIDE_CALLER, STEP_TREES, 0);
+	if (!late_root && p->root == ROOT_PREMOUNT)
+		add(p, SIDE_CALLER, STEP_PREMOUNT, 0);
+	add(p, SIDE_CALLER, STEP_NETWORK, 0);
+	add(p, SIDE_CALLER, STEP_CLONE, 0);
+	add(p, SIDE_CALLER, STEP_MAPS, 0);
+	if (late_root)
+		make_late(p);
+	else
+		make_with_root(p);
 }
 
 int

@@ -74,6 +74,7 @@ enum { PLAN_STEPS_MAX = 128 };
 
 struct plan {
 	enum plan_root root;
+	bool late_root; /* made ahead: after STEP_ORDERS */
 	unsigned count;
 	struct plan_step {
 		enum step step;
@@ -86,12 +87,13 @@ struct plan {
 int plan_make(struct plan *p, const struct sandbox_spec *spec, bool user_xattr, struct err *e);
 
 /*
- * The plan of one that is made ahead: init does all that it can do without knowing for what,
- * forks the command's process, and both wait at STEP_ORDERS.  For sandboxes of root's with a
- * network namespace of their own, without binds, in no filter but the default.
+ * The plan of one that is made ahead, for sandboxes of root's with a network namespace of their
+ * own, without binds, in no filter but the default.  late_root: init does all that it can do
+ * without knowing for what, forks the command's process, and both wait at STEP_ORDERS.  Else the
+ * root is known, init does all that it has to do, and the command's process alone waits.
  */
-void plan_make_ahead(struct plan *p, bool user_xattr);
-/* Whether spec can be had from a sandbox of that plan, and is right: 0; ERR_INPUT. */
+void plan_make_ahead(struct plan *p, bool user_xattr, bool late_root);
+/* Whether spec can be had from a sandbox of such a plan, and is right: 0; ERR_INPUT. */
 int plan_check_ahead(const struct sandbox_spec *spec, struct err *e);
 
 /* One line a step: number, side, step, detail. */

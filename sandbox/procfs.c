@@ -40,16 +40,16 @@ int
 step_proc(struct child *c, unsigned index, struct err *e)
 {
 	static const char *const options[] = { "hidepid", "invisible", NULL };
-	CLEAN_FD int at = c->orders ? -1 : root_resolve(c->root, "proc", false);
+	CLEAN_FD int at = c->plan.late_root ? -1 : root_resolve(c->root, "proc", false);
 
 	(void)index;
-	if (at < 0 && !c->orders)
+	if (at < 0 && !c->plan.late_root)
 		return err_sys(e, ERR_INPUT, "/proc: cannot be mounted on");
 	c->proc = tree_new("proc", options, QUIET);
 	if (c->proc < 0)
 		return err_sys(e, ERR_NODE,
 			       "mount /proc (is the machine's own /proc covered in part, as in a container?)");
-	if (c->orders ? place_ahead(c, c->proc, "proc", e) : tree_attach(c->proc, at))
+	if (c->plan.late_root ? place_ahead(c, c->proc, "proc", e) : tree_attach(c->proc, at))
 		return err_sys(e, ERR_NODE, "mount on /proc");
 	/* For step_quotas: by then /proc/sys is read-only. */
 	c->sys_user = openat(c->proc, "sys/user", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -110,7 +110,7 @@ step_mask(struct child *c, unsigned index, struct err *e)
 	};
 
 	(void)index;
-	if (fchdir(c->orders ? c->scratch : c->root))
+	if (fchdir(c->plan.late_root ? c->scratch : c->root))
 		return err_sys(e, ERR_NODE, "enter the root");
 	/* First, or it would lie over what covers a part of it. */
 	if (make_readonly(c, "sys"))

@@ -160,6 +160,7 @@ struct sandbox {
 	int go;      /* our word to init */
 	int word;    /* HELD: that to the command's process; else -1 */
 	struct orders *orders; /* made ahead: shared with the child; NULL */
+	bool has_root;         /* made ahead: with its root */
 	struct uplink uplink;
 	struct cgroup *group;
 	struct progress *progress; /* shared with the child; NULL after release */
@@ -188,14 +189,16 @@ int sandbox_prepare_caller(struct err *e);
 int sandbox_start(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e);
 
 /*
- * The same in two halves.  sandbox_hold makes a sandbox that is not for anything yet: all of it
- * but its root, with two processes of ours that wait.  sandbox_start_held then starts it in half
- * the time.  It serves once, like any other; nothing of anybody's has been in it before.
+ * The same in two halves.  sandbox_hold makes a sandbox that is not for anything yet, with two
+ * processes of ours that wait: all of it but its root, or, if spec has layers, with that root.
+ * sandbox_start_held then starts it in half the time or less.  It serves once, like any other;
+ * nothing of anybody's has been in it before.
  *
  * Of spec hold looks at group (complete), uid_base (not 0), uid, hostname, netns (made ahead),
  * netns_home, devices (made ahead) and remains_later, and start_held at the others, which
- * may not be binds, a filter, or another network.  While it is HELD, sandbox_events and sandbox_step go on as
- * for one that runs: its init may die.
+ * may not be binds, a filter, or another network.  With layers, hold looks at usr and tmp_bytes,
+ * too, and what start_held says of these three is not looked at.  While it is HELD, sandbox_events
+ * and sandbox_step go on as for one that runs: its init may die.
  *
  * sandbox_hold: 0; -1 as for sandbox_start.  What fails in start_held is the outcome
  * (SETUP_FAILED).

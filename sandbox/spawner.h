@@ -29,7 +29,7 @@ enum {
 	SPAWN_IMAGE_MAX = 127, /* an image's */
 	SPAWN_STRINGS_MAX = 256 << 10, /* bytes of argv and environment together */
 	SPAWN_LIVE_MAX = 1024,
-	SPAWN_HELD_MAX = 4, /* made ahead, with ranges of ids of their own */
+	SPAWN_HELD_MAX = 8, /* made ahead, with ranges of ids of their own */
 };
 
 struct spawner_config {

@@ -24,14 +24,11 @@
 #include "core/base/clock.h"
 #include "core/base/fdio.h"
 #include "core/base/log.h"
-#include "core/base/probe.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/spawner_state.h"
 
 enum { QUIET_MS = 1, END_NS = 2000000000 }; /* for the sandboxes to go when the driver is gone */
 #define FILLER_AGAIN_NS (1ull * NS_PER_S)
-#define HOLD_AGAIN_NS (1ull * NS_PER_S)
-#define HOLD_SOON_NS (10ull * NS_PER_MS)
 
 static const uint64_t tag_driver = UINT64_MAX, tag_filler = UINT64_MAX - 1;
 
@@ -175,19 +172,6 @@ arm(struct spawner_state *s, unsigned slot)
 	}
 }
 
-/* One that was made ahead has died before its event.  If that happens to all, there is no
- * hurry: each event gets one that is made for it, and says what is wrong. */
-static void
-lost_held(struct spawner_state *s, struct live *l)
-{
-	if (!s->ending)
-		log_warning("a sandbox made ahead died", "step", l->sandbox.outcome.error.step, "reason",
-			    l->sandbox.outcome.error.text, NULL);
-	l->used = l->held = false;
-	s->held_count--;
-	s->hold_again_ns = clock_mono_ns() + HOLD_AGAIN_NS;
-}
-
 static void
 step(struct spawner_state *s, unsigned slot, uint64_t now_ns)
 {
@@ -202,7 +186,8 @@ step(struct spawner_state *s, unsigned slot, uint64_t now_ns)
 	sandbox_release(&l->sandbox);
 	l->until_ns = UINT64_MAX;
 	if (l->held) {
-		lost_held(s, l);
+		spawner_lost_held(s, slot);
+		l->used = l->held = false;
 	} else {
 		l->done = true;
 		send_or_keep(s, l);
@@ -256,14 +241,8 @@ make_ahead(struct spawner_state *s)
 		if (s->trash_count < before)
 			return true;
 	}
-	if (s->held_count < SPAWN_HELD_MAX && s->held_count < s->in->boot->slots && !s->ending &&
-	    clock_mono_ns() >= s->hold_again_ns && !probe_disabled("ahead")) {
-		if (spawner_hold(s, &e) == 0)
-			return true;
-		s->hold_again_ns = clock_mono_ns() + (e.cls == ERR_AGAIN ? HOLD_SOON_NS : HOLD_AGAIN_NS);
-		if (e.cls != ERR_AGAIN)
-			log_err("a sandbox could not be made ahead", &e);
-	}
+	if (spawner_keep_held(s))
+		return true;
 	if (s->group_count < AHEAD_MAX && s->group_count < s->in->boot->slots) {
 		struct cgroup *g = new_group(s, &e);
 
@@ -310,17 +289,22 @@ spawner_failed(struct spawner_state *s, unsigned slot, const struct err *why)
 }
 
 void
-spawner_end_tag(struct spawner_state *s, uint64_t tag, enum sandbox_reason why)
+spawner_end_slot(struct spawner_state *s, unsigned slot, enum sandbox_reason why)
 {
 	uint64_t now = clock_mono_ns();
 
+	sandbox_kill(&s->slots[slot].sandbox, why, now);
+	step(s, slot, now);
+}
+
+void
+spawner_end_tag(struct spawner_state *s, uint64_t tag, enum sandbox_reason why)
+{
 	for (unsigned i = 0; i < s->slot_count; i++) {
 		struct live *l = &s->slots[i];
 
-		if (!l->used || l->held || l->done || l->tag != tag)
-			continue;
-		sandbox_kill(&l->sandbox, why, now);
-		step(s, i, now);
+		if (l->used && !l->held && !l->done && l->tag == tag)
+			spawner_end_slot(s, i, why);
 	}
 }
 
@@ -387,7 +371,9 @@ run_timers(struct spawner_state *s)
 	}
 	if (s->filler_again_ns && s->filler_again_ns < next)
 		next = s->filler_again_ns;
-	return s->hold_again_ns > now && s->hold_again_ns < next ? s->hold_again_ns : next;
+	if (s->hold_again_ns > now && s->hold_again_ns < next)
+		next = s->hold_again_ns;
+	return spawner_held_until_ns(s) < next ? spawner_held_until_ns(s) : next;
 }
 
 static int

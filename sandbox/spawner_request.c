@@ -77,16 +77,18 @@ add_stored(struct spawner_state *s, struct sandbox_spec *spec, const char *place
 	str_hex(digest, 32, path + snprintf(path, sizeof s->paths[0], "%s/", place));
 }
 
-static void
-fill_layers(struct spawner_state *s, const struct wire_request *r, struct sandbox_spec *spec)
+void
+spawner_fill_layers(struct spawner_state *s, const struct ahead_root *root,
+		    struct sandbox_spec *spec)
 {
-	for (unsigned i = 0; i < r->layer_count; i++)
-		add_stored(s, spec, "layers/sha256", r->layers[i], 0);
-	if (r->runtime[0])
-		snprintf(add_layer(s, spec, s->in->runtimes, 0), sizeof s->paths[0], "%s/layer", r->runtime);
-	for (unsigned i = 0; i < r->image_count; i++)
-		add_stored(s, spec, "images/layers", r->image[i], s->in->boot->image_ids);
-	if (!r->image_count) {
+	for (unsigned i = 0; i < root->layer_count; i++)
+		add_stored(s, spec, "layers/sha256", root->layers[i], 0);
+	if (root->runtime[0])
+		snprintf(add_layer(s, spec, s->in->runtimes, 0), sizeof s->paths[0], "%s/layer",
+			 root->runtime);
+	for (unsigned i = 0; i < root->image_count; i++)
+		add_stored(s, spec, "images/layers", root->image[i], s->in->boot->image_ids);
+	if (!root->image_count) {
 		snprintf(add_layer(s, spec, s->in->store, 0), sizeof s->paths[0], "host/root");
 		spec->usr = "/usr";
 	}
@@ -160,9 +162,8 @@ fill_network(struct spawner_state *s, struct wire_request *r, struct sandbox_spe
 	return 0;
 }
 
-/* What is the same for every sandbox. */
-static void
-fill_common(const struct spawner_state *s, unsigned slot, struct sandbox_spec *spec)
+void
+spawner_fill_common(const struct spawner_state *s, unsigned slot, struct sandbox_spec *spec)
 {
 	memset(spec, 0, sizeof *spec);
 	spec->hostname = "sandbox";
@@ -179,8 +180,8 @@ fill_spec(struct spawner_state *s, struct wire_request *r, const int *fds, unsig
 {
 	unsigned next = 1;
 
-	fill_common(s, slot, spec);
-	fill_layers(s, r, spec);
+	spawner_fill_common(s, slot, spec);
+	spawner_fill_layers(s, &s->root, spec);
 	spec->argv = s->strings.argv;
 	spec->envp = s->strings.envp;
 	spec->workdir = s->strings.workdir;
@@ -194,9 +195,8 @@ fill_spec(struct spawner_state *s, struct wire_request *r, const int *fds, unsig
 	return fill_network(s, r, spec, e);
 }
 
-/* What was made ahead for it, but for the group, is the sandbox's now, or nobody's. */
-static void
-spend(struct spawner_state *s, struct sandbox_spec *spec)
+void
+spawner_spend(struct spawner_state *s, struct sandbox_spec *spec)
 {
 	if (spec->devices >= 0)
 		fd_close(&s->devices[--s->device_count]);
@@ -226,13 +226,12 @@ start_sandbox(struct spawner_state *s, struct wire_request *r, const int *fds, u
 	rc = spec.group ? sandbox_start(&l->sandbox, &spec, e) : -1;
 	if (rc && spec.group)
 		spawner_discard_group(s, spec.group);
-	spend(s, &spec);
+	spawner_spend(s, &spec);
 	return rc;
 }
 
-/* A free one.  There is: held ones have their own. */
-static unsigned
-find_slot(struct spawner_state *s)
+unsigned
+spawner_find_slot(struct spawner_state *s)
 {
 	unsigned slot = s->last_slot;
 
@@ -242,51 +241,6 @@ find_slot(struct spawner_state *s)
 	return s->last_slot = slot;
 }
 
-/* The slot for r: one that is held where that serves. */
-static unsigned
-slot_for(struct spawner_state *s, const struct wire_request *r)
-{
-	if (r->network == SPAWN_NET_NONE && s->held_count)
-		for (unsigned i = 0; i < s->slot_count; i++)
-			if (s->slots[i].held && s->slots[i].sandbox.state == SANDBOX_HELD)
-				return i;
-	return find_slot(s);
-}
-
-int
-spawner_hold(struct spawner_state *s, struct err *e)
-{
-	unsigned slot = find_slot(s);
-	struct live *l = &s->slots[slot];
-	struct sandbox_spec spec;
-	int rc;
-
-	fill_common(s, slot, &spec);
-	for (int i = 0; i < 3; i++)
-		spec.stdio[i] = -1;
-	spec.channel = -1;
-	spec.netns = netpool_take(&s->in->nets);
-	if (spec.netns < 0)
-		return err_set(e, ERR_AGAIN, "no network namespace is ready");
-	spec.group = spawner_take_group(s, e);
-	if (spec.devices < 0)
-		spec.devices = s->devices[s->device_count++] = devices_make(e);
-	rc = spec.devices < 0 || !spec.group ? -1 : sandbox_hold(&l->sandbox, &spec, e);
-	spend(s, &spec);
-	if (rc) {
-		if (spec.group)
-			spawner_discard_group(s, spec.group);
-		return -1;
-	}
-	l->used = l->held = true;
-	l->done = false;
-	l->generation++;
-	l->until_ns = UINT64_MAX;
-	s->held_count++;
-	spawner_started(s, slot);
-	return 0;
-}
-
 /* -1: malformed.  What fails otherwise is a result. */
 static int
 on_request(struct spawner_state *s, struct wire_request *r, const int *fds, unsigned fd_count,
@@ -294,18 +248,19 @@ on_request(struct spawner_state *s, struct wire_request *r, const int *fds, unsi
 {
 	struct err why = { 0 };
 	struct live *l;
-	unsigned slot;
+	int slot;
 
 	if (check_descriptors(fds, fd_count, e) || read_strings(s, r, fds[0], e))
 		return -1;
 	if (s->request_count == s->in->boot->slots)
 		return malformed(e, "more requests than slots");
-	slot = slot_for(s, r);
+	ahead_root_of(&s->root, r);
+	slot = spawner_take_held(s, r, &s->root);
+	if (slot < 0) {
+		slot = (int)spawner_find_slot(s);
+		s->slots[slot].sandbox.state = SANDBOX_DONE;
+	}
 	l = &s->slots[slot];
-	if (l->held)
-		s->held_count--;
-	else
-		l->sandbox.state = SANDBOX_DONE;
 	s->request_count++;
 	l->used = true;
 	l->held = l->done = false;
@@ -315,10 +270,12 @@ on_request(struct spawner_state *s, struct wire_request *r, const int *fds, unsi
 	memset(&l->result, 0, sizeof l->result);
 	wire_head_set(&l->result.head, WIRE_RESULT);
 	l->result.result.tag = r->tag;
-	if (start_sandbox(s, r, fds, slot, &why))
-		spawner_failed(s, slot, &why);
+	if (start_sandbox(s, r, fds, (unsigned)slot, &why))
+		spawner_failed(s, (unsigned)slot, &why);
 	else
-		spawner_started(s, slot);
+		spawner_started(s, (unsigned)slot);
+	if (r->network == SPAWN_NET_NONE)
+		ahead_asked(&s->ahead, &s->root, clock_mono_ns());
 	/* Environments hold secrets: the next child shall not inherit them. */
 	explicit_bzero(s->text, r->strings_bytes);
 	return 0;

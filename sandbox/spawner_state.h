@@ -1,6 +1,6 @@
 /*
- * The state of the spawner's loop: spawner_loop.c, which runs it, and spawner_request.c,
- * which turns messages into sandboxes.
+ * The state of the spawner's loop: spawner_loop.c, which runs it, spawner_request.c, which
+ * turns messages into sandboxes, and spawner_held.c, which has some made ahead.
  */
 #ifndef PRATAI_SANDBOX_SPAWNER_STATE_H
 #define PRATAI_SANDBOX_SPAWNER_STATE_H
@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "sandbox/ahead.h"
 #include "sandbox/sandbox.h"
 #include "sandbox/spawner_process.h"
 #include "sandbox/wire.h"
@@ -19,11 +20,26 @@ enum {
 
 struct live {
 	bool used, done; /* done: its result is complete */
-	bool held;       /* made ahead; no request's yet */
+	bool held;       /* made ahead; no request's (yet) */
 	uint32_t generation; /* tells an old event from a new one */
 	uint64_t tag, until_ns;
 	struct sandbox sandbox;
 	struct wire_result result; /* when done, until it is sent */
+};
+
+/* A layer as it was found at its path. */
+struct spawner_layer {
+	dev_t dev;
+	ino_t ino;
+};
+
+/* A sandbox that may be taken. */
+struct spawner_held {
+	unsigned slot;
+	bool has_root;
+	uint64_t made_ns;
+	struct ahead_root root;
+	struct spawner_layer layers[SANDBOX_LAYERS_MAX];
 };
 
 struct spawner_state {
@@ -32,7 +48,10 @@ struct spawner_state {
 	bool ending, quiet; /* quiet: nothing has happened for a moment */
 	struct live *slots; /* boot->slots for requests, and those that are held */
 	unsigned slot_count, last_slot, unsent;
-	unsigned held_count, request_count; /* used slots of each */
+	unsigned request_count; /* slots that requests use */
+	struct ahead ahead;
+	struct spawner_held held[SPAWN_HELD_MAX];
+	unsigned held_count, retiring; /* retiring: others that are ending unused */
 	uint64_t hold_again_ns; /* after one has failed; 0: now */
 	struct cgroup *groups[AHEAD_MAX];
 	int devices[AHEAD_MAX];
@@ -42,6 +61,7 @@ struct spawner_state {
 	uint64_t group_number;
 	uint64_t filler_again_ns; /* 0: it runs */
 	/* Of the request that is being served; no sandbox keeps a pointer to it. */
+	struct ahead_root root;
 	struct wire_strings strings;
 	char text[SPAWN_STRINGS_MAX];
 	char paths[SPAWN_LAYERS_MAX + SPAWN_IMAGE_MAX + 1][128], build[BUILD_ENV_BINDS][32];
@@ -57,8 +77,28 @@ void spawner_failed(struct spawner_state *s, unsigned slot, const struct err *wh
 /* Ends the sandboxes of tag. */
 void spawner_end_tag(struct spawner_state *s, uint64_t tag, enum sandbox_reason why);
 
-/* Makes a sandbox for no request yet.  -1: it cannot be (ERR_AGAIN: just now). */
-int spawner_hold(struct spawner_state *s, struct err *e);
+/* The same of a slot. */
+void spawner_end_slot(struct spawner_state *s, unsigned slot, enum sandbox_reason why);
+
+/* A free slot: there is one as long as requests and held ones are within their bounds. */
+unsigned spawner_find_slot(struct spawner_state *s);
+/* What is the same for every sandbox. */
+void spawner_fill_common(const struct spawner_state *s, unsigned slot, struct sandbox_spec *spec);
+/* The layers of root and /usr; paths are in s. */
+void spawner_fill_layers(struct spawner_state *s, const struct ahead_root *root,
+			 struct sandbox_spec *spec);
+/* What was made ahead for it, but for the group, is the sandbox's now, or nobody's. */
+void spawner_spend(struct spawner_state *s, struct sandbox_spec *spec);
+
+/* The slot of a sandbox made ahead that serves r, whose root is root: the request's now; -1. */
+int spawner_take_held(struct spawner_state *s, const struct wire_request *r,
+		      const struct ahead_root *root);
+/* The held sandbox of slot is gone, of itself or as it was told. */
+void spawner_lost_held(struct spawner_state *s, unsigned slot);
+/* Makes one ahead, or ends one.  False: there is nothing to be done, or just now it cannot be. */
+bool spawner_keep_held(struct spawner_state *s);
+/* When one is to be ended; UINT64_MAX. */
+uint64_t spawner_held_until_ns(const struct spawner_state *s);
 
 /* Cgroups: one made ahead, or a new one; NULL on an error. */
 struct cgroup *spawner_take_group(struct spawner_state *s, struct err *e);

@@ -81,29 +81,37 @@ test_steps(void **state)
 	assert_null(strstr(names(&s, true), "loopback"));
 }
 
-/* What needs no word of the event comes before init waits for it; the command's process is in
- * the new root before it looks at a path. */
+/*
+ * What needs no word of the event comes before init waits for it; the command's process is in
+ * the new root before it looks at a path.  With a root only the command's process waits, and has
+ * its filter.
+ */
 static void
 test_ahead(void **state)
 {
+	static const char *const want[2][2] = {
+		{ "trees network clone maps hostname join identity scratch root usr tmp dev proc mask clock "
+		  "quotas pivot session caps landlock fork filter orders stdio workdir user exec",
+		  "network clone maps hostname join identity scratch dev proc mask clock quotas session caps "
+		  "fork orders root usr tmp attach pivot filter orders stdio turn landlock workdir user exec" },
+		{ "trees premount network clone maps hostname join identity root tmp dev proc mask clock "
+		  "quotas pivot session caps landlock fork filter orders stdio workdir user exec",
+		  "network clone maps hostname join identity scratch dev proc mask clock quotas session caps "
+		  "fork orders root tmp attach pivot filter orders stdio turn landlock workdir user exec" },
+	};
 	struct sandbox_spec s = spec();
 	char text[512] = "";
 	struct plan p;
 
 	(void)state;
-	for (int older = 0; older < 2; older++) {
-		plan_make_ahead(&p, !older);
+	for (int i = 0; i < 4; i++) {
+		plan_make_ahead(&p, i < 2, i % 2);
 		text[0] = '\0';
-		for (unsigned i = 0; i < p.count; i++) {
-			strcat(text, i ? " " : "");
-			strcat(text, step_name(p.steps[i].step));
+		for (unsigned n = 0; n < p.count; n++) {
+			strcat(text, n ? " " : "");
+			strcat(text, step_name(p.steps[n].step));
 		}
-		assert_string_equal(text, older ? "network clone maps hostname join identity scratch dev proc mask "
-						  "clock quotas session caps fork orders root tmp attach pivot filter "
-						  "orders stdio turn landlock workdir user exec"
-						: "network clone maps hostname join identity scratch dev proc mask "
-						  "clock quotas session caps fork orders root usr tmp attach pivot "
-						  "filter orders stdio turn landlock workdir user exec");
+		assert_string_equal(text, want[i / 2][i % 2]);
 	}
 	assert_int_equal(plan_check_ahead(&s, &e), 0);
 	s.workdir = "tmp";

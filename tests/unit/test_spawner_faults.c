@@ -7,13 +7,15 @@
 
 static const char *const true_argv[] = { "/bin/true", NULL };
 
+/* root: another number, another root. */
 static struct spawn_result
-one(enum spawn_network network)
+one(enum spawn_network network, unsigned root)
 {
 	struct spawn_request r = request(1, true_argv);
 	struct spawn_result res;
 
 	r.network = network;
+	r.tmp_bytes += root * 4096;
 	ask(&r);
 	result(&res);
 	return res;
@@ -91,7 +93,7 @@ expect_as_before(const struct holdings *before, const char *step)
 			 before->children, before->netns);
 }
 
-/* Also a build's, which has binds. */
+/* Some of the sandboxes are made ahead, with a root and without; a build's has binds. */
 static unsigned
 fail_at(const char *step)
 {
@@ -101,7 +103,8 @@ fail_at(const char *step)
 	setenv("PRATAI_FAIL_AT", step, 1);
 	start();
 	unsetenv("PRATAI_FAIL_AT");
-	one(SPAWN_NET_NONE);
+	for (int i = 0; i < 4; i++)
+		one(SPAWN_NET_NONE, 0);
 	/* Until all is made ahead: two looks alike. */
 	look(&now);
 	do {
@@ -109,8 +112,8 @@ fail_at(const char *step)
 		usleep(50000);
 		look(&now);
 	} while (memcmp(&now, &before, sizeof now));
-	for (int i = 0; i < 6; i++) {
-		struct spawn_result r = one(i % 2 ? SPAWN_NET_BUILD : SPAWN_NET_NONE);
+	for (unsigned i = 0; i < 9; i++) {
+		struct spawn_result r = one(i % 3 ? SPAWN_NET_NONE : SPAWN_NET_BUILD, i % 3 == 2 ? i : 0);
 
 		if (r.reason == SPAWN_SETUP_FAILED) {
 			assert_string_equal(r.step, step);
@@ -154,7 +157,7 @@ test_each_step(void **state)
 
 	(void)state;
 	start();
-	r = one(SPAWN_NET_BUILD);
+	r = one(SPAWN_NET_BUILD, 0);
 	assert_true(r.step_count > 20);
 	add_steps(&all, &r);
 	/* More at once than are ever made ahead. */
@@ -188,7 +191,7 @@ test_other_builds_do_not_know_it(void **state)
 	setenv("PRATAI_FAIL_AT", "join", 1);
 	start();
 	unsetenv("PRATAI_FAIL_AT");
-	assert_int_equal(one(SPAWN_NET_NONE).reason, SPAWN_EXITED);
+	assert_int_equal(one(SPAWN_NET_NONE, 0).reason, SPAWN_EXITED);
 	stop();
 }
 
