@@ -48,9 +48,13 @@ step_orders_command(struct child *c, unsigned index, struct err *e)
 {
 	struct sandbox_spec *spec = &c->orders->spec;
 	struct pollfd word = { .fd = c->word_r, .events = POLLIN };
+	int keep[] = { c->status_w, c->gate_r, c->word_r, c->dev };
 	char byte;
 
 	(void)index;
+	/* Init's, while there is time. */
+	if (fd_close_but(keep, sizeof keep / sizeof keep[0]))
+		return err_sys(e, ERR_NODE, "close descriptors");
 	while (poll(&word, 1, -1) < 0)
 		;
 	c->spec = spec;

@@ -27,7 +27,7 @@
 #include "sandbox/cgroup.h"
 #include "sandbox/spawner_state.h"
 
-enum { QUIET_MS = 1, END_NS = 2000000000 }; /* for the sandboxes to go when the driver is gone */
+enum { QUIET_MS = 1, BUSY_QUIET_MS = 2, END_NS = 2000000000 }; /* for the sandboxes to go when the driver is gone */
 #define FILLER_AGAIN_NS (1ull * NS_PER_S)
 
 static const uint64_t tag_driver = UINT64_MAX, tag_filler = UINT64_MAX - 1;
@@ -263,12 +263,15 @@ make_ahead(struct spawner_state *s)
 /*
  * How long nothing is to happen before something is made ahead.  What is made takes a
  * processor and the kernel's cgroup lock, which a sandbox that starts or ends just now wants
- * too; so as long as there is one of each, the sandbox goes first.
+ * too; so as long as there is one of each, the sandbox goes first: where one runs, as long as a
+ * short command takes from its start to its end.
  */
 static int
 quiet_ms(const struct spawner_state *s)
 {
-	return s->group_count && s->device_count && s->trash_count < TRASH_MAX / 2 ? QUIET_MS : 0;
+	if (!s->group_count || !s->device_count || s->trash_count >= TRASH_MAX / 2)
+		return 0;
+	return s->request_count ? BUSY_QUIET_MS : QUIET_MS;
 }
 
 void
