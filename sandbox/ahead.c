@@ -16,7 +16,8 @@
 void
 ahead_root_of(struct ahead_root *root, const struct wire_request *r)
 {
-	_Static_assert(sizeof *root == 16 + sizeof root->layers + sizeof root->image + sizeof root->runtime, "no padding");
+	_Static_assert(sizeof *root == 16 + sizeof root->layers + sizeof root->image + WIRE_NAME_MAX,
+		       "no padding");
 
 	memset(root, 0, sizeof *root);
 	root->tmp_bytes = r->tmp_bytes;
@@ -191,8 +192,10 @@ ahead_next(const struct ahead *a, const struct ahead_held *held, unsigned count,
 		return (struct ahead_choice){ .what = more || g.root ? AHEAD_MAKE : AHEAD_NOTHING,
 					      .root = more ? NULL : g.root };
 	}
-	if (g.root)
-		at = plain > plain_least ? ahead_take(held, count, NULL) : worst(a, held, count, &g, now_ns);
+	if (g.root && plain > plain_least)
+		at = ahead_take(held, count, NULL);
+	else if (g.root)
+		at = worst(a, held, count, &g, now_ns);
 	return (struct ahead_choice){ .what = at < 0 ? AHEAD_NOTHING : AHEAD_END,
 				      .index = at < 0 ? 0 : (unsigned)at };
 }

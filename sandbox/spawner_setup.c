@@ -70,7 +70,8 @@ take_descriptors(struct spawner_inside *in, struct err *e)
 static int
 take_files(const struct spawner_inside *in, struct err *e)
 {
-	const rlim_t each = 16, own = 128, need = own + each * (in->boot->slots + SPAWN_HELD_MAX);
+	const rlim_t each = 16, own = 128 + 2 * SANDBOX_LAYERS_MAX; /* of the one that is being made */
+	const rlim_t need = own + each * (in->boot->slots + SPAWN_HELD_MAX);
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit))
