@@ -174,6 +174,29 @@ run(struct spawn_request r, const char *script, char *out, size_t size)
 	return res;
 }
 
+static inline bool
+has_step(const struct spawn_result *r, const char *name)
+{
+	for (unsigned i = 0; i < r->step_count; i++)
+		if (!strcmp(r->steps[i].name, name))
+			return true;
+	return false;
+}
+
+/* By a sandbox that was made ahead; with its root. */
+static inline bool
+was_held(const struct spawn_result *r)
+{
+	assert_true(r->step_count > 0);
+	return !has_step(r, "clone");
+}
+
+static inline bool
+had_root(const struct spawn_result *r)
+{
+	return was_held(r) && !has_step(r, "trees");
+}
+
 /* ---- The world around ---- */
 
 static inline void

@@ -124,6 +124,13 @@ test_what_decides_a_root(void **state)
 	r.layer_count = 2;
 	ahead_root_of(&root, &r);
 	assert_memory_not_equal(&root, &roots[0], sizeof root);
+	r.layer_count = 1;
+	r.image[0][0] = 1;
+	ahead_root_of(&root, &r);
+	assert_memory_equal(&root, &roots[0], sizeof root);
+	r.image_count = 1;
+	ahead_root_of(&root, &r);
+	assert_memory_not_equal(&root, &roots[0], sizeof root);
 }
 
 static void

@@ -129,15 +129,6 @@ fail_at(const char *step)
 	return failed;
 }
 
-static bool
-has_step(const struct spawn_result *r, const char *name)
-{
-	for (unsigned i = 0; i < r->step_count; i++)
-		if (!strcmp(r->steps[i].name, name))
-			return true;
-	return false;
-}
-
 static void
 add_steps(struct spawn_result *to, const struct spawn_result *from)
 {

@@ -9,28 +9,6 @@ enum { HELD_WITH_ROOT = SPAWN_HELD_MAX / 2 };
 
 #define LAYER "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
-static bool
-has_step(const struct spawn_result *r, const char *name)
-{
-	assert_true(r->step_count > 0);
-	for (unsigned i = 0; i < r->step_count; i++)
-		if (!strcmp(r->steps[i].name, name))
-			return true;
-	return false;
-}
-
-static bool
-was_held(const struct spawn_result *r)
-{
-	return !has_step(r, "clone");
-}
-
-static bool
-had_root(const struct spawn_result *r)
-{
-	return was_held(r) && !has_step(r, "trees");
-}
-
 /* By a sandbox made ahead, however long the spawner takes until it has one. */
 static struct spawn_result
 run_held(struct spawn_request r, const char *script, char *out, size_t size)
