@@ -155,7 +155,7 @@ upload(struct client *c, const char *name, const struct image *i, struct api_ans
 	struct image_store s = { .dir = -1, .lock = -1 };
 	int rc = open_store(c, &s, STORE_READ, e) || image_upload(c->api, &s, name, i, a, e);
 
-	store_close(&s);
+	image_store_close(&s);
 	return rc ? -1 : 0;
 }
 
@@ -189,7 +189,7 @@ cmd_image_upload(struct client *c)
 		 image_upload(c->api, &s, name, &image, &a, &e) || api_json(&a, &record, &e) ||
 		 render_record(&c->out, record, "digest", &e);
 
-	store_close(&s);
+	image_store_close(&s);
 	api_answer_clear(&a);
 	image_free(&image);
 	return rc ? client_fail(&e) : CLIENT_OK;
