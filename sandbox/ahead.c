@@ -113,6 +113,12 @@ known_of(const struct ahead *a, const struct ahead_root *root)
 }
 
 static bool
+is_old(const struct ahead_held *h, uint64_t now_ns)
+{
+	return now_ns - h->made_ns >= AGE_MAX_NS;
+}
+
+static bool
 is_over(const struct ahead *a, const struct ahead_held *h, uint64_t now_ns)
 {
 	const struct ahead_known *k;
@@ -120,7 +126,7 @@ is_over(const struct ahead *a, const struct ahead_held *h, uint64_t now_ns)
 	if (!h->root)
 		return false;
 	k = known_of(a, h->root);
-	return !k || !is_wanted(k, now_ns) || now_ns - h->made_ns >= AGE_MAX_NS;
+	return !k || !is_wanted(k, now_ns) || is_old(h, now_ns);
 }
 
 struct gain {
@@ -193,7 +199,7 @@ ahead_next(const struct ahead *a, const struct ahead_held *held, unsigned count,
 					      .root = more ? NULL : g.root };
 	}
 	if (g.root && plain > plain_least)
-		at = ahead_take(held, count, NULL);
+		at = ahead_take(held, count, NULL, now_ns);
 	else if (g.root)
 		at = worst(a, held, count, &g, now_ns);
 	return (struct ahead_choice){ .what = at < 0 ? AHEAD_NOTHING : AHEAD_END,
@@ -201,14 +207,15 @@ ahead_next(const struct ahead *a, const struct ahead_held *held, unsigned count,
 }
 
 int
-ahead_take(const struct ahead_held *held, unsigned count, const struct ahead_root *root)
+ahead_take(const struct ahead_held *held, unsigned count, const struct ahead_root *root,
+	   uint64_t now_ns)
 {
 	int at = -1;
 
 	for (unsigned i = 0; i < count; i++) {
 		const struct ahead_root *mine = held[i].root;
 
-		if (mine && !(root && is_same(mine, root)))
+		if (mine && (!root || !is_same(mine, root) || is_old(&held[i], now_ns)))
 			continue;
 		if (at < 0 || (mine && !held[at].root) ||
 		    (!mine == !held[at].root && held[i].made_ns < held[at].made_ns))

@@ -68,8 +68,10 @@ struct ahead_choice {
 struct ahead_choice ahead_next(const struct ahead *a, const struct ahead_held *held,
 			       unsigned count, unsigned most, uint64_t now_ns);
 
-/* Which of held serves root: the oldest with the very same, else the oldest without; -1. */
-int ahead_take(const struct ahead_held *held, unsigned count, const struct ahead_root *root);
+/* Which of held serves root: the oldest with the very same that is not too old, else the oldest
+ * without; -1. */
+int ahead_take(const struct ahead_held *held, unsigned count, const struct ahead_root *root,
+	       uint64_t now_ns);
 
 /* When one of held is to be ended for its age; UINT64_MAX: never. */
 uint64_t ahead_until_ns(const struct ahead_held *held, unsigned count);

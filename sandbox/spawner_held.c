@@ -107,7 +107,7 @@ spawner_take_held(struct spawner_state *s, const struct wire_request *r,
 		return -1;
 	for (;;) {
 		struct ahead_held held[SPAWN_HELD_MAX];
-		int at = ahead_take(held, list(s, held), root);
+		int at = ahead_take(held, list(s, held), root, clock_mono_ns());
 		struct spawner_held *h = &s->held[at < 0 ? 0 : at];
 		unsigned slot = h->slot;
 

@@ -91,7 +91,7 @@ held_of(int root)
 static bool
 event(int root)
 {
-	int at = ahead_take(held, count, &roots[root]);
+	int at = ahead_take(held, count, &roots[root], now);
 	bool with = at >= 0 && held[at].root;
 
 	if (at >= 0)
@@ -172,7 +172,7 @@ test_one_that_repeats(void **state)
 	assert_int_equal(made, before + 1000);
 	assert_int_equal(ended, 0);
 	/* A stranger gets one without a root. */
-	assert_true(ahead_take(held, count, &roots[1]) >= 0);
+	assert_true(ahead_take(held, count, &roots[1], now) >= 0);
 	assert_false(event(1));
 }
 
@@ -297,16 +297,22 @@ static void
 test_which_is_taken(void **state)
 {
 	(void)state;
+	now = 6;
 	held[0] = (struct ahead_held){ .made_ns = 1 };
 	held[1] = (struct ahead_held){ .root = &roots[1], .made_ns = 5 };
 	held[2] = (struct ahead_held){ .root = &roots[2], .made_ns = 4 };
 	held[3] = (struct ahead_held){ .root = &roots[1], .made_ns = 3 };
-	assert_int_equal(ahead_take(held, 4, &roots[1]), 3);
-	assert_int_equal(ahead_take(held, 3, &roots[1]), 1);
-	assert_int_equal(ahead_take(held, 4, &roots[3]), 0);
-	assert_int_equal(ahead_take(held + 1, 3, &roots[3]), -1);
-	assert_int_equal(ahead_take(held, 4, NULL), 0);
-	assert_int_equal(ahead_take(held, 0, &roots[1]), -1);
+	assert_int_equal(ahead_take(held, 4, &roots[1], now), 3);
+	assert_int_equal(ahead_take(held, 3, &roots[1], now), 1);
+	assert_int_equal(ahead_take(held, 4, &roots[3], now), 0);
+	assert_int_equal(ahead_take(held + 1, 3, &roots[3], now), -1);
+	assert_int_equal(ahead_take(held, 4, NULL, now), 0);
+	assert_int_equal(ahead_take(held, 0, &roots[1], now), -1);
+	/* However long nobody had the time to end it. */
+	now = 3 + AHEAD_AGE_MAX_S * NS_PER_S;
+	assert_int_equal(ahead_take(held, 4, &roots[1], now), 1);
+	now = 5 + AHEAD_AGE_MAX_S * NS_PER_S;
+	assert_int_equal(ahead_take(held, 4, &roots[1], now), 0);
 }
 
 /* With one slot there are two places: one of any, one more that soon has the root. */
