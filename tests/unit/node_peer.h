@@ -68,6 +68,7 @@ static struct peer {
 	bool (*until)(void);
 	bool met;
 
+	int heartbeat_ms; /* of the sessions to come; three without an answer end one */
 	bool mute;     /* answers no heartbeat */
 	bool unsettled; /* acknowledges no result */
 	int refuse_blobs; /* that many requests are answered 503 */
@@ -236,7 +237,8 @@ peer_register(struct http_request *r)
 	id_format(&peer.session, text);
 	snprintf(answer, sizeof answer,
 		 "{\"v\":1,\"node_id\":\"node-1\",\"session\":\"%s\",\"dispatch\":\"ipc:dispatch\","
-		 "\"collect\":\"ipc:collect\",\"heartbeat_ms\":200,\"lease_ms\":15000}", text);
+		 "\"collect\":\"ipc:collect\",\"heartbeat_ms\":%d,\"lease_ms\":15000}", text,
+		 peer.heartbeat_ms);
 	peer_reply(r, 200, "application/json", answer, strlen(answer));
 }
 
@@ -363,6 +365,24 @@ peer_copy(const struct mq_frame *f)
 	return copy;
 }
 
+/*
+ * A result comes again when its settling takes its time, as it may on a busy machine.  A lease
+ * that ran twice has two results: they do not begin and end at the same microseconds.
+ */
+static bool
+peer_knows(const struct message *m)
+{
+	for (int i = 0; i < peer.result_count; i++) {
+		const struct message *r = &peer.results[i].m;
+
+		if (r->lease.seq == m->lease.seq && r->kind == m->kind &&
+		    r->event.started_us == m->event.started_us &&
+		    r->event.finished_us == m->event.finished_us)
+			return true;
+	}
+	return false;
+}
+
 static void
 peer_on_collect(void *arg, const struct mq_frame *frames, size_t n)
 {
@@ -373,6 +393,11 @@ peer_on_collect(void *arg, const struct mq_frame *frames, size_t n)
 	if (n != 3 || peer.result_count == RESULTS_MAX ||
 	    message_decode(frames[0].data, frames[0].len, &r->m, &e))
 		return;
+	if (!peer.unsettled && peer_knows(&r->m)) {
+		peer_settle(&r->m.lease);
+		message_clear(&r->m);
+		return;
+	}
 	r->response = peer_copy(&frames[1]);
 	r->response_len = frames[1].len;
 	r->logs = peer_copy(&frames[2]);
@@ -409,6 +434,7 @@ peer_start(void)
 	struct err e = { 0 };
 
 	memset(&peer, 0, sizeof peer);
+	peer.heartbeat_ms = 1500; /* a busy machine is not a silent one */
 	strcpy(peer.dir, "/tmp/pratai-node-test.XXXXXX");
 	if (!mkdtemp(peer.dir) || chmod(peer.dir, 0755))
 		return -1;

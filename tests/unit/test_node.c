@@ -137,11 +137,15 @@ assert_reason(const struct peer_result *r, enum event_reason reason, const char 
 }
 
 static int
-up(const char *const *more)
+up(int heartbeat_ms)
 {
 	if (geteuid() != 0)
 		return 1;
-	if (peer_start() || peer_node_start(more))
+	if (peer_start())
+		fail_msg("cannot start");
+	if (heartbeat_ms)
+		peer.heartbeat_ms = heartbeat_ms;
+	if (peer_node_start(NULL))
 		fail_msg("cannot start");
 	if (!peer_wait(has_credit, BIG_WAIT) || peer.ended) {
 		peer_node_stop();
@@ -154,7 +158,15 @@ up(const char *const *more)
 static int
 setup(void **state)
 {
-	*state = (void *)(intptr_t)up(NULL);
+	*state = (void *)(intptr_t)up(0);
+	return 0;
+}
+
+/* Of a node that is to hear silence soon. */
+static int
+setup_impatient(void **state)
+{
+	*state = (void *)(intptr_t)up(400);
 	return 0;
 }
 
@@ -241,10 +253,11 @@ registers_again_after_silence(void **state)
 	struct peer_result *r;
 
 	NEEDS_ROOT();
-	fill_event(&m, "raw", peer_layer(RAW("time.sleep(2); answer(b'slow')\n")));
+	fill_event(&m, "raw", peer_layer(RAW("time.sleep(4); answer(b'slow')\n")));
 	send_event(&m, NULL, 0);
 	message_clear(&m);
 	peer.mute = true;
+	peer.heartbeat_ms = 1500; /* the next session lasts */
 	wanted = 2;
 	assert_true(peer_wait(registered_again, BIG_WAIT));
 	peer.mute = false;
@@ -416,7 +429,6 @@ cancelled(void **state)
 {
 	struct message m, cancel = { .type = MSG_CANCEL };
 	struct peer_result *r;
-	uint64_t before;
 
 	NEEDS_ROOT();
 	run_raw(RAW("answer(b'')\n")); /* the node is warm */
@@ -425,11 +437,9 @@ cancelled(void **state)
 	cancel.lease = m.lease;
 	cancel.session = peer.session;
 	message_clear(&m);
-	before = clock_mono_ns();
 	assert_int_equal(peer_send(&cancel, NULL, 0), 0);
 	r = next_result();
-	assert_reason(r, REASON_CANCELLED, "");
-	assert_true(clock_mono_ns() - before < 5 * NS_PER_S);
+	assert_reason(r, REASON_CANCELLED, ""); /* and not the end of its 10 s */
 }
 
 /* ---- What functions do wrong ---- */
@@ -650,7 +660,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		EACH(registers_and_is_ready),
 		EACH(driver_has_no_power),
-		EACH(registers_again_after_silence),
+		cmocka_unit_test_setup_teardown(registers_again_after_silence, setup_impatient,
+						teardown),
 		EACH(registers_again_when_not_known),
 		EACH(runs_an_event),
 		EACH(environment_is_only_what_it_should_be),
