@@ -6,11 +6,15 @@
 
 SUITES ?=
 
+# What a check builds by a make of its own is built on all processors, unless make was told -j.
+jobs = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+
 check: deps
-	$(Q)$(MAKE) all unit-tests $(bench_programs)
+	$(Q)$(MAKE) $(jobs) all unit-tests $(bench_programs)
 	$(Q)$(PYTHON) tests/check.py --build $(B) $(SUITES)
 
-check-quick: all unit-tests
+check-quick:
+	$(Q)$(MAKE) $(jobs) all unit-tests
 	$(Q)$(PYTHON) tests/check.py --build $(B) --quick $(SUITES)
 
 .PHONY: check check-quick

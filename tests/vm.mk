@@ -4,9 +4,9 @@
 
 packages += qemu-system-x86 seabios systemd strace
 
-check-vm: all unit-tests
-	$(Q)$(MAKE) $(bench_programs)
-	$(Q)$(MAKE) DEBUG=1 B=$(B)-vm-test $(B)-vm-test/pratai
+check-vm:
+	$(Q)$(MAKE) $(jobs) all unit-tests $(bench_programs)
+	$(Q)$(MAKE) $(jobs) DEBUG=1 B=$(B)-vm-test $(B)-vm-test/pratai
 	$(Q)tests/vm/machines $(abspath $(B)) $(abspath $(B)-vm-test)
 
 .PHONY: check-vm
