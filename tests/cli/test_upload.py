@@ -3,11 +3,13 @@ import hashlib
 import io
 import json
 import os
+import pty
+import subprocess
 import tarfile
 
 import pytest
 
-from conftest import run_client
+from conftest import CLIENT, run_client
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -66,6 +68,42 @@ def test_what_is_missing_is_sent(plane, local):
             assert q.json() == {"digest": "sha256:" + local.manifest}
         else:
             assert q.path.endswith(hashlib.sha256(q.body).hexdigest())
+
+
+def test_a_bar_on_a_terminal(plane, local):
+    plane.on("PUT", NAME, missing(local.layer), (201, local.record))
+    plane.on("PUT", "/v1/images/blobs/" + local.layer, (204, b""))
+    ours, theirs = pty.openpty()
+    env = {**os.environ, **local.env, "OS_PRATAI_URL": plane.url, "OS_TOKEN": "secret"}
+    p = subprocess.Popen([str(CLIENT), "image-upload", "a/b:1"], stdout=subprocess.DEVNULL, stderr=theirs, env=env)
+    os.close(theirs)
+    shown = b""
+    try:
+        while block := os.read(ours, 4096):
+            shown += block
+    except OSError:  # EIO: the other end is closed
+        pass
+    os.close(ours)
+    assert p.wait() == 0
+    shown = shown.decode()
+    assert "uploading layer 1 of 1 [" in shown and shown.endswith("\r\033[K")
+
+
+def test_a_damaged_blob_of_ours(plane, local, tmp_path):
+    """Is what the control plane finds: here it is only sent."""
+    def put(request):
+        found = hashlib.sha256(request.body).hexdigest()
+        return 400, {"type": "invalid_request", "status": 400, "detail": f"the content's SHA-256 is {found}"}
+    path = tmp_path / "root/images/blobs/sha256" / local.layer
+    path.chmod(0o600)
+    path.write_bytes(b"damaged")
+    plane.on("PUT", NAME, missing(local.layer))
+    plane.on("PUT", "/v1/images/blobs/" + local.layer, put)
+    r = local.upload(plane)
+    assert r.code == 1 and "layer 1 of 1: the content's SHA-256 is" in r.err
+    path.unlink()
+    r = local.upload(plane)
+    assert r.code == 1 and "No such file" in r.err
 
 
 def test_nothing_is_sent_that_is_there(plane, local):

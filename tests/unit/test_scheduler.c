@@ -702,8 +702,19 @@ is_there(uint32_t version, const char *package)
 	return DO(&w.f, store_doc_get, STORE_VERSION, id) == ERR_NONE && blob->err.cls == ERR_NONE;
 }
 
-/* Version 2 serves; 1 goes with what only it named.  An event of it that was on its way in all
- * the while is run by 2. */
+static void
+put_upload(const char *id, const char *digest, int64_t at_us)
+{
+	char json[60];
+	struct store_doc d = { .kind = STORE_UPLOAD, .id = id, .project = "p", .name = digest,
+			       .json = json };
+
+	snprintf(json, sizeof json, "{\"at_us\":%lld}", (long long)at_us);
+	assert_int_equal(DO(&w.f, store_doc_create, &d), ERR_NONE);
+}
+
+/* Version 2 serves; 1 goes with what only it named, and so does an upload of before yesterday.
+ * An event of it that was on its way in all the while is run by 2. */
 static void
 test_a_superseded_version_goes(void **state)
 {
@@ -724,11 +735,15 @@ test_a_superseded_version_goes(void **state)
 	ends_as(&event, EVENT_SUCCEEDED, REASON_NONE, 1); /* so 2 is built */
 	put_package(1, first);
 	put_package(2, second);
+	put_upload("old", first, clock_real_us() - (int64_t)48 * 3600 * US_PER_S);
+	put_upload("new", second, clock_real_us());
 	do {
 		assert_true(clock_mono_ns() < until);
 		scheduler_remove_unused(w.s, clock_real_us() + 10 * US_PER_S, 0);
 	} while (is_there(1, first));
 	assert_true(is_there(2, second));
+	assert_int_equal(DO(&w.f, store_doc_get, STORE_UPLOAD, "old"), ERR_NOT_FOUND);
+	assert_int_equal(DO(&w.f, store_doc_get, STORE_UPLOAD, "new"), ERR_NONE);
 	event = make_event(TYPE_ASYNC, 1, true);
 	{
 		RESULT r = ended(&event);
