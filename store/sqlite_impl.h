@@ -248,6 +248,8 @@ struct sqlite_store {
 	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t writer_wake, reader_wake;
 	struct queue writes, quick, filters, searches;
+	struct queue copies; /* blobs of which there is more to copy */
+	bool copy_next;      /* the last slow thing that was done was none of them */
 	uint64_t issued, written; /* requests of the writer's, given and done */
 	bool stop;
 };

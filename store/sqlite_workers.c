@@ -15,8 +15,8 @@
  * request of its waits until the writes that were issued before it are in.  What may take
  * a second (searches, and lists that pass over most of what they look at) has queues
  * behind the others and another connection: while one runs the reader turns to the quick
- * requests that come in, now and then.  A blob is copied in pieces, which take turns with
- * the searches.
+ * requests that come in, now and then.  A blob is copied in pieces: the first is a quick
+ * request, the others take turns with the slow ones, so that neither waits for all of the other.
  *
  * The workers touch nothing of the loop's: a request is theirs from the queue until it is
  * posted.
@@ -49,7 +49,7 @@ static const struct {
 	[REQ_DOC_LIST] = {doc_list, LANE_QUICK, false},
 	[REQ_DOC_DELETE] = {doc_delete, LANE_WRITER, true},
 	[REQ_VERSION_UNUSED] = {version_unused, LANE_QUICK, false},
-	[REQ_BLOB_PUT] = {blob_put, LANE_SEARCH, false},
+	[REQ_BLOB_PUT] = {blob_put, LANE_QUICK, false},
 	[REQ_BLOB_OPEN] = {blob_open, LANE_QUICK, false},
 	[REQ_BLOB_SWEEP] = {blob_sweep, LANE_QUICK, false},
 	[REQ_BLOB_KEEP] = {blob_keep, LANE_QUICK, false},
@@ -296,16 +296,25 @@ write_forever(void *arg)
 
 /* ---- The reader ---- */
 
-/* Under the lock.  lanes: how many of them count. */
+/* Under the lock. */
 static struct request *
-take_readable(struct sqlite_store *s, int lanes)
+take_quick(struct sqlite_store *s)
 {
-	struct queue *queues[] = {&s->quick, &s->filters, &s->searches};
+	return s->quick.first && s->quick.first->after <= s->written ? pop(&s->quick) : NULL;
+}
 
-	for (int i = 0; i < lanes; i++)
-		if (queues[i]->first && queues[i]->first->after <= s->written)
-			return pop(queues[i]);
-	return NULL;
+static struct request *
+take_readable(struct sqlite_store *s)
+{
+	struct queue *queues[] = {&s->copies, &s->filters, &s->searches, &s->copies};
+	struct request *r = take_quick(s);
+
+	for (int i = s->copy_next ? 0 : 1; !r && i < 4; i++)
+		if (queues[i]->first && queues[i]->first->after <= s->written) {
+			r = pop(queues[i]);
+			s->copy_next = queues[i] != &s->copies;
+		}
+	return r;
 }
 
 static bool on_look(void *arg);
@@ -313,7 +322,7 @@ static bool on_look(void *arg);
 static void
 run_read(struct sqlite_store *s, struct request *r)
 {
-	bool slow = kinds[r->kind].lane != LANE_QUICK && r->kind != REQ_BLOB_PUT;
+	bool slow = kinds[r->kind].lane != LANE_QUICK;
 	struct db *db = slow ? &s->searcher : &s->reader;
 	int rc = SQLITE_INTERRUPT;
 
@@ -332,7 +341,7 @@ run_read(struct sqlite_store *s, struct request *r)
 	if (r->again) {
 		r->again = false;
 		pthread_mutex_lock(&s->lock);
-		push(&s->searches, r);
+		push(&s->copies, r);
 		pthread_mutex_unlock(&s->lock);
 		return;
 	}
@@ -348,7 +357,7 @@ on_look(void *arg)
 
 	for (;;) {
 		pthread_mutex_lock(&s->lock);
-		r = take_readable(s, 1);
+		r = take_quick(s);
 		pthread_mutex_unlock(&s->lock);
 		if (!r)
 			return atomic_load(&s->closing);
@@ -365,7 +374,7 @@ read_forever(void *arg)
 	pthread_setname_np(pthread_self(), "store-read");
 	pthread_mutex_lock(&s->lock);
 	for (;;) {
-		while (!(r = take_readable(s, 3)) && !s->stop)
+		while (!(r = take_readable(s)) && !s->stop)
 			pthread_cond_wait(&s->reader_wake, &s->lock);
 		if (!r)
 			break;
