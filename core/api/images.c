@@ -32,7 +32,7 @@ struct image_put {
 	char architecture[32];
 	char id[ID_TEXT_MAX];
 	int64_t created_us, updated_us;
-	uint64_t rev; /* 0: it is new */
+	bool is_new;
 	unsigned tries;
 };
 
@@ -138,7 +138,7 @@ on_current(void *arg, const struct store_answer *a, const struct err *e)
 		call_release(c);
 		return;
 	}
-	p->rev = e ? 0 : a->docs[0].rev;
+	p->is_new = e != NULL;
 	p->updated_us = clock_real_us();
 	if (e) {
 		struct id id = id_new();
@@ -155,8 +155,7 @@ on_current(void *arg, const struct store_answer *a, const struct err *e)
 	text = json_print(j);
 	json_free(j);
 	doc.json = text;
-	doc.rev = p->rev;
-	if (p->rev) /* holds go over to the callback */
+	if (!p->is_new) /* whatever its revision: all of it is replaced */
 		store_doc_update(c->api->config.store, &doc, on_put, c);
 	else
 		store_doc_create(c->api->config.store, &doc, on_put, c);
@@ -171,7 +170,7 @@ on_put(void *arg, const struct store_answer *a, const struct err *e)
 	struct json *doc;
 
 	(void)a;
-	/* Somebody else made, moved or deleted it meanwhile: who comes last, counts. */
+	/* Somebody else made or deleted it meanwhile: who comes last, counts. */
 	if (e && (e->cls == ERR_CONFLICT || e->cls == ERR_NOT_FOUND) && ++p->tries < PUT_TRIES) {
 		store_doc_find(c->api->config.store, STORE_IMAGE, c->project, c->param, on_current, c);
 		return;
@@ -180,7 +179,7 @@ on_put(void *arg, const struct store_answer *a, const struct err *e)
 		call_error(c, e);
 	} else {
 		doc = document(c, p);
-		call_json(c, p->rev ? 200 : 201, record(doc));
+		call_json(c, p->is_new ? 201 : 200, record(doc));
 		json_free(doc);
 	}
 	call_release(c);
