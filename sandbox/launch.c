@@ -258,7 +258,7 @@ make_pipes(struct child *c, struct err *e)
 		return err_sys(e, ERR_NODE, "make a socket");
 	c->go_r = go[0];
 	c->go_w = go[1];
-	if (c->spec->network == SANDBOX_NET_EGRESS) {
+	if (c->spec->network == SANDBOX_NET_EGRESS && !c->spec->uplink) {
 		int ready[2];
 
 		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ready))
@@ -294,7 +294,7 @@ child_init(struct child *c, const struct sandbox_spec *spec)
 	c->gate_r = c->gate_w = c->ready_r = c->ready_w = c->word_r = c->word_w = -1;
 	memcpy(c->stdio, spec->stdio, sizeof c->stdio);
 	c->channel = spec->channel;
-	c->uplink.pidfd = c->uplink.end = -1;
+	c->uplink = spec->uplink ? *spec->uplink : (struct uplink){ .pidfd = -1, .end = -1 };
 	c->place.into_fd = -1;
 	for (unsigned i = 0; i < SANDBOX_LAYERS_MAX; i++)
 		c->layers[i] = -1;
@@ -331,8 +331,7 @@ undo(struct child *c)
 			;
 	}
 	uplink_kill(&c->uplink);
-	while (!uplink_reap(&c->uplink))
-		poll(&(struct pollfd){ .fd = c->uplink.pidfd, .events = POLLIN }, 1, -1);
+	uplink_wait_end(&c->uplink);
 	fd_close(&c->pidfd);
 	fd_close(&c->status_r);
 	fd_close(&c->go_w);
@@ -405,6 +404,7 @@ sandbox_start(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e
 	child_init(&c, spec);
 	if (plan_make(&c.plan, spec, probe_has(PROBE_TMPFS_XATTR), e)) {
 		err_step(e, "plan");
+		undo(&c);
 		return -1;
 	}
 	if (child_launch(sb, &c, e))

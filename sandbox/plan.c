@@ -145,7 +145,7 @@ add_caller(struct plan *p, const struct sandbox_spec *spec)
 	/* While init mounts the root. */
 	if (!rootless && spec->devices < 0)
 		add(p, SIDE_CALLER, STEP_DEVICES, 0);
-	if (spec->network == SANDBOX_NET_EGRESS)
+	if (spec->network == SANDBOX_NET_EGRESS && !spec->uplink)
 		add(p, SIDE_CALLER, STEP_EGRESS, 0);
 }
 
@@ -178,7 +178,7 @@ add_init(struct plan *p, const struct sandbox_spec *spec)
 	add(p, SIDE_INIT, STEP_CLOCK, 0);
 	add(p, SIDE_INIT, STEP_QUOTAS, 0);
 	add(p, SIDE_INIT, STEP_PIVOT, 0);
-	if (spec->network == SANDBOX_NET_EGRESS)
+	if (spec->network == SANDBOX_NET_EGRESS && !spec->uplink)
 		add(p, SIDE_INIT, STEP_UPLINK, 0);
 	add(p, SIDE_INIT, STEP_SESSION, 0);
 	add(p, SIDE_INIT, STEP_CAPS, 0);

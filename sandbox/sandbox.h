@@ -95,7 +95,9 @@ struct sandbox_spec {
 	int uplink_netns; /* where the way out leads to; -1: the caller's own */
 	const struct filter *filter; /* the command's, in place of the default; or NULL */
 	bool watched; /* the filter asks a listener, which comes over go (watch.h) */
-	int netns;      /* a namespace made ahead to be used, or -1: make one (egress: always) */
+	int netns;      /* a namespace made ahead to be used, or -1: make one */
+	struct uplink *uplink; /* with egress and netns: what is up in it, the sandbox's from
+				* sandbox_start on, whatever comes of that */
 	int netns_home; /* the caller's own, to return to; with netns only */
 	int devices;    /* a /dev made ahead (devices_make), or -1 */
 

@@ -32,7 +32,7 @@
 static int
 check_config(const struct spawner_config *c, struct err *e)
 {
-	uint64_t last = (uint64_t)c->uid_base + (uint64_t)(c->slots + SPAWN_HELD_MAX) * SANDBOX_IDS;
+	uint64_t last = (uint64_t)c->uid_base + (uint64_t)(c->slots + SPAWN_SPARE_MAX) * SANDBOX_IDS;
 	size_t n = strlen(c->instance);
 
 	if (geteuid() != 0)

@@ -30,6 +30,8 @@ enum {
 	SPAWN_STRINGS_MAX = 256 << 10, /* bytes of argv and environment together */
 	SPAWN_LIVE_MAX = 1024,
 	SPAWN_HELD_MAX = 8, /* made ahead, with ranges of ids of their own */
+	SPAWN_WAYS_MAX = 4, /* ways out (network egress) made ahead, with the same */
+	SPAWN_SPARE_MAX = SPAWN_HELD_MAX + SPAWN_WAYS_MAX,
 };
 
 struct spawner_config {
@@ -40,7 +42,7 @@ struct spawner_config {
 	const char *runtimes;  /* directory of runtimes/<name>/layer, put above the image */
 	const char *instance;  /* [a-z0-9]{1,16}: names the cgroups; swept at start and end */
 	const char *cgroup_root; /* NULL: below the cgroup of the caller */
-	uid_t uid_base;        /* of slots + SPAWN_HELD_MAX ranges of 65536 ids each */
+	uid_t uid_base;        /* of slots + SPAWN_SPARE_MAX ranges of 65536 ids each */
 	unsigned slots;        /* the most sandboxes alive at once, <= SPAWN_LIVE_MAX */
 	uint64_t memory_max_bytes, tmp_max_bytes; /* the most that one sandbox may ask for */
 	bool build_network;    /* builds may reach the Internet and the operator's index */

@@ -9,7 +9,7 @@
  * for ever.
  *
  * Between messages, when nothing has happened for a moment, the loop removes the cgroups of
- * sandboxes that have ended and makes things ahead: cgroups and /dev.
+ * sandboxes that have ended and makes things ahead: cgroups and /dev, ways out, sandboxes.
  *
  * Anything of the driver's that is not well formed ends the loop, and so the spawner.
  */
@@ -241,7 +241,7 @@ make_ahead(struct spawner_state *s)
 		if (s->trash_count < before)
 			return true;
 	}
-	if (spawner_keep_held(s))
+	if (spawner_keep_held(s) || spawner_way_make(s))
 		return true;
 	if (s->group_count < AHEAD_MAX && s->group_count < s->in->boot->slots) {
 		struct cgroup *g = new_group(s, &e);
@@ -376,6 +376,8 @@ run_timers(struct spawner_state *s)
 		next = s->filler_again_ns;
 	if (s->hold_again_ns > now && s->hold_again_ns < next)
 		next = s->hold_again_ns;
+	if (s->way_again_ns > now && s->way_again_ns < next)
+		next = s->way_again_ns;
 	return spawner_held_until_ns(s) < next ? spawner_held_until_ns(s) : next;
 }
 
@@ -458,7 +460,7 @@ spawner_loop(struct spawner_inside *in)
 	size_t bytes;
 
 	s.in = in;
-	s.slot_count = in->boot->slots + SPAWN_HELD_MAX;
+	s.slot_count = in->boot->slots + SPAWN_SPARE_MAX;
 	bytes = s.slot_count * sizeof *s.slots;
 	s.slots = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	s.epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -46,6 +46,7 @@ struct spawner_inside {
 	struct cgroup_manager *cgroups;
 	struct build_env build;
 	struct netpool nets;
+	int addresses; /* hears when an address of the machine comes or goes; -1 without egress */
 };
 
 /* All three limits will be asked for; the numbers do not matter. */

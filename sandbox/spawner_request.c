@@ -215,6 +215,10 @@ start_sandbox(struct spawner_state *s, struct wire_request *r, const int *fds, u
 		err_step(e, "network");
 		return -1;
 	}
+	if (s->way.netns >= 0) {
+		spec.netns = fd_steal(&s->way.netns);
+		spec.uplink = &s->way.uplink;
+	}
 	if (l->sandbox.state == SANDBOX_HELD) {
 		spec.group = l->sandbox.group;
 		sandbox_start_held(&l->sandbox, &spec);
@@ -224,6 +228,8 @@ start_sandbox(struct spawner_state *s, struct wire_request *r, const int *fds, u
 		spec.netns = netpool_take(&s->in->nets);
 	spec.group = spawner_take_group(s, e);
 	rc = spec.group ? sandbox_start(&l->sandbox, &spec, e) : -1;
+	if (spec.uplink && !spec.group)
+		spawner_way_drop(s, &s->way);
 	if (rc && spec.group)
 		spawner_discard_group(s, spec.group);
 	spawner_spend(s, &spec);
@@ -237,7 +243,7 @@ spawner_find_slot(struct spawner_state *s)
 
 	do
 		slot = (slot + 1) % s->slot_count;
-	while (s->slots[slot].used);
+	while (s->slots[slot].used || s->slots[slot].kept);
 	return s->last_slot = slot;
 }
 
@@ -255,8 +261,12 @@ on_request(struct spawner_state *s, struct wire_request *r, const int *fds, unsi
 	if (s->request_count == s->in->boot->slots)
 		return malformed(e, "more requests than slots");
 	ahead_root_of(&s->root, r);
+	s->way.netns = -1;
 	slot = spawner_take_held(s, r, &s->root);
-	if (slot < 0) {
+	if (slot < 0 && spawner_way_take(s, r)) {
+		slot = (int)s->way.slot;
+		s->slots[slot].sandbox.state = SANDBOX_DONE;
+	} else if (slot < 0) {
 		slot = (int)spawner_find_slot(s);
 		s->slots[slot].sandbox.state = SANDBOX_DONE;
 	}

@@ -25,6 +25,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -33,6 +35,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -71,7 +74,7 @@ static int
 take_files(const struct spawner_inside *in, struct err *e)
 {
 	const rlim_t each = 16, own = 128 + 2 * SANDBOX_LAYERS_MAX; /* of the one that is being made */
-	const rlim_t need = own + each * (in->boot->slots + SPAWN_HELD_MAX);
+	const rlim_t need = own + each * (in->boot->slots + SPAWN_SPARE_MAX);
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit))
@@ -289,6 +292,26 @@ reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* What is made ahead holds the machine's addresses of that moment. */
+static int
+watch_addresses(struct spawner_inside *in, struct err *e)
+{
+	const struct sockaddr_nl changes = { .nl_family = AF_NETLINK, .nl_groups = RTMGRP_IPV4_IFADDR };
+
+	in->addresses = -1;
+	if (in->host_netns < 0)
+		return 0;
+	if (setns(in->host_netns, CLONE_NEWNET))
+		return err_sys(e, ERR_NODE, "enter the machine's network namespace");
+	in->addresses = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	if (in->addresses < 0 ||
+	    bind(in->addresses, (const struct sockaddr *)(const void *)&changes, sizeof changes))
+		return err_sys(e, ERR_NODE, "watch the machine's addresses");
+	if (setns(in->own_netns, CLONE_NEWNET))
+		return err_sys(e, ERR_NODE, "return to the own network namespace");
+	return 0;
+}
+
 int
 spawner_setup(struct spawner_inside *in, struct err *e)
 {
@@ -305,7 +328,7 @@ spawner_setup(struct spawner_inside *in, struct err *e)
 		return -1;
 	if (take_cgroups(in, e) || take_mounts(in, e) || check_host_image(in, e))
 		return -1;
-	if (netpool_start(&in->nets, e))
+	if (watch_addresses(in, e) || netpool_start(&in->nets, e))
 		return -1;
 	return drop_powers(e);
 }

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "sandbox/ahead.h"
 #include "sandbox/sandbox.h"
@@ -18,9 +19,19 @@ enum {
 	TRASH_MAX = 64, /* cgroups to be removed when there is time */
 };
 
+/* A way out made ahead: an uplink, and the network namespace in which it ends. */
+struct way {
+	struct uplink uplink;
+	int ready; /* from the uplink: the namespace, then the word that it is up */
+	int netns; /* -1: not yet */
+	bool up;
+	unsigned slot; /* whose ids it has */
+};
+
 struct live {
 	bool used, done; /* done: its result is complete */
 	bool held;       /* made ahead; no request's (yet) */
+	bool kept;       /* not used, and not to be: a way out made ahead has its ids */
 	uint32_t generation; /* tells an old event from a new one */
 	uint64_t tag, until_ns;
 	struct sandbox sandbox;
@@ -53,6 +64,11 @@ struct spawner_state {
 	struct spawner_held held[SPAWN_HELD_MAX];
 	unsigned held_count, retiring; /* retiring: others that are ending unused */
 	uint64_t hold_again_ns; /* after one has failed; 0: now */
+	struct way ways[SPAWN_WAYS_MAX]; /* the oldest first */
+	unsigned way_count;
+	bool ways_wanted;      /* egress has been asked for */
+	uint64_t way_again_ns; /* after one has failed */
+	struct stat resolvers; /* of the file, when the ways were made */
 	struct cgroup *groups[AHEAD_MAX];
 	int devices[AHEAD_MAX];
 	unsigned group_count, device_count;
@@ -62,6 +78,7 @@ struct spawner_state {
 	uint64_t filler_again_ns; /* 0: it runs */
 	/* Of the request that is being served; no sandbox keeps a pointer to it. */
 	struct ahead_root root;
+	struct way way; /* netns -1: none was ready for it */
 	struct wire_strings strings;
 	char text[SPAWN_STRINGS_MAX];
 	char paths[SPAWN_LAYERS_MAX + SPAWN_IMAGE_MAX + 1][128], build[BUILD_ENV_BINDS][32];
@@ -99,6 +116,12 @@ void spawner_lost_held(struct spawner_state *s, unsigned slot);
 bool spawner_keep_held(struct spawner_state *s);
 /* When one is to be ended; UINT64_MAX. */
 uint64_t spawner_held_until_ns(const struct spawner_state *s);
+
+/* Ways out made ahead (spawner_ways.c).  make: false when there is nothing to do.  take: 1, and
+ * s->way is for r, in the slot that it names; 0: there is none that serves it. */
+bool spawner_way_make(struct spawner_state *s);
+int spawner_way_take(struct spawner_state *s, const struct wire_request *r);
+void spawner_way_drop(struct spawner_state *s, struct way *w);
 
 /* Cgroups: one made ahead, or a new one; NULL on an error. */
 struct cgroup *spawner_take_group(struct spawner_state *s, struct err *e);

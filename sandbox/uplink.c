@@ -1,6 +1,7 @@
 /*
  * See uplink.h.  What happens here, in order:
  *
+ *   made ahead: a child makes the namespaces, and hands them over
  *   the machine's network namespace
  *   a child without powers asks getent(1) for the addresses of hosts that are allowed by name
  *   which addresses the machine has, which resolvers it asks
@@ -27,6 +28,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/ioctl.h>
@@ -35,6 +37,7 @@
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -46,6 +49,7 @@
 #include "core/base/clock.h"
 #include "core/base/err.h"
 #include "core/base/fdio.h"
+#include "sandbox/sandbox.h"
 
 #define GETENT "/usr/bin/getent"
 #define NFT "/usr/sbin/nft"
@@ -364,7 +368,56 @@ run_stack(const struct net_rules *allow, const struct uplink_spec *spec)
 	fail(READY_FD, &e);
 }
 
+/* ---- Namespaces of its own ---- */
+
+/* The child is in both, with every capability there. */
+static pid_t
+clone_namespaces(uid_t creator)
+{
+	long pid = -1;
+
+	if (syscall(SYS_setresuid, -1, creator, 0))
+		return -1;
+	if (!caps_raise())
+		pid = syscall(SYS_clone, CLONE_NEWUSER | CLONE_NEWNET | SIGCHLD, NULL, NULL, NULL, 0);
+	/* The saved id is root's: this cannot fail. */
+	if (pid != 0 && syscall(SYS_setresuid, -1, 0, -1))
+		abort();
+	return (pid_t)pid;
+}
+
+/* The same descriptors that a sandbox's init offers, by a process that is there for nothing else. */
+static int
+make_namespaces(uid_t creator, int *user, int *net, struct err *e)
+{
+	int pair[2], status;
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return err_sys(e, ERR_NODE, "make a socket");
+	pid = clone_namespaces(creator);
+	if (pid == 0)
+		_exit(loopback_up(e) || uplink_offer(pair[1], e) ? 1 : 0);
+	close(pair[1]);
+	*user = pid < 0 ? -1 : fd_receive(pair[0], 0);
+	*net = *user < 0 ? -1 : fd_receive(pair[0], 0);
+	close(pair[0]);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || *net < 0)
+		return err_sys(e, ERR_NODE, "make a network namespace");
+	return 0;
+}
+
 /* ---- The process ---- */
+
+static int
+take_namespaces(const struct uplink_spec *spec, int *user, int *net, struct err *e)
+{
+	if (spec->ahead)
+		return make_namespaces(spec->uid, user, net, e) || fd_send(spec->ready_w, *net) ? -1 : 0;
+	*user = fd_receive(spec->ready_w, 0);
+	*net = fd_receive(spec->ready_w, 0);
+	return 0;
+}
 
 static int
 place_descriptors(const struct uplink_spec *spec, int end_r, struct err *e)
@@ -376,8 +429,8 @@ place_descriptors(const struct uplink_spec *spec, int end_r, struct err *e)
 		return err_sys(e, ERR_NODE, "make a pipe");
 	from[0] = empty[0];
 	from[1] = from[2] = deaf[1];
-	from[USER_FD] = fd_receive(spec->ready_w, 0);
-	from[NET_FD] = fd_receive(spec->ready_w, 0);
+	if (take_namespaces(spec, &from[USER_FD], &from[NET_FD], e))
+		return -1;
 	for (int i = 0; i < OURS_END; i++)
 		if (from[i] < 0 || (from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 16)) < 0)
 			return err_sys(e, ERR_NODE, "take the sandbox's namespaces");
@@ -448,6 +501,13 @@ uplink_reap(struct uplink *u)
 		return 0;
 	fd_close(&u->pidfd);
 	return 1;
+}
+
+void
+uplink_wait_end(struct uplink *u)
+{
+	while (!uplink_reap(u))
+		poll(&(struct pollfd){ .fd = u->pidfd, .events = POLLIN }, 1, -1);
 }
 
 int

@@ -290,10 +290,10 @@ read_capacity(struct node_config *c, struct err *e)
 		return -1;
 	c->build_timeout_s = ns / 1000000000ull;
 	uid_base = 0;
-	if (read_whole(c, "uid-base", 65536, UINT32_MAX - (int64_t)(SPAWN_LIVE_MAX + SPAWN_HELD_MAX) * 65536, &uid_base, e))
+	if (read_whole(c, "uid-base", 65536, UINT32_MAX - (int64_t)(SPAWN_LIVE_MAX + SPAWN_SPARE_MAX) * 65536, &uid_base, e))
 		return -1;
 	c->uid_base = (uint32_t)uid_base;
-	if (c->user >= c->uid_base && c->user - c->uid_base < (uint64_t)(c->slots + SPAWN_HELD_MAX) * 65536)
+	if (c->user >= c->uid_base && c->user - c->uid_base < (uint64_t)(c->slots + SPAWN_SPARE_MAX) * 65536)
 		return err_set(e, ERR_INPUT, "option '--user': %u is one of the sandboxes' ids",
 			       c->user);
 	return 0;

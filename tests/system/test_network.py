@@ -6,6 +6,7 @@ that counts as the Internet (198.51.100.2) and a private one (10.77.99.2).
 import http.server
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import threading
@@ -47,14 +48,16 @@ def listen(address, port=0):
 
 
 def stacks():
-    found = set()
-    for path in pathlib.Path("/proc").glob("[0-9]*/comm"):
+    """Without what they fork for a moment."""
+    found = {}
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
         try:
-            if path.read_text() in ("slirp4netns\n", "pratai-uplink\n"):
-                found.add(path.parent.name)
+            pid, name, _, parent = re.match(r"(\d+) \((.*)\) (\S) (\d+)", path.read_text()).groups()
         except OSError:
-            pass
-    return found
+            continue
+        if name in ("slirp4netns", "pratai-uplink"):
+            found[pid] = parent
+    return {pid for pid, parent in found.items() if parent not in found}
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +99,7 @@ def there(neighbour):
         yield p.start("--config", str(config))
     finally:
         p.close()
-    assert not stacks() - before
+    wait_for(lambda: not stacks() - before, what="the end of those made ahead")
 
 
 @pytest.fixture(scope="module")
@@ -157,21 +160,27 @@ def test_what_the_operator_does_not_allow(there, rule):
     assert f"allow: '{rule}' is not within" in r.text and "egress-allow" in r.text
 
 
+OTHERS = stacks()
+AHEAD = 4  # SPAWN_WAYS_MAX, once egress has been asked for
+
+
+def only_those_ahead():
+    return len(stacks() - OTHERS) == AHEAD
+
+
 def test_nothing_is_left(there):
     """Neither of one that ended, nor of one that ran out of time."""
-    before = stacks()
     f = there.wait_function(SLEEPER, network="egress", timeout=1)
     there.problem(there.call(f), 504, "timeout")
-    assert not stacks() - before
+    wait_for(only_those_ahead, what="the end of the network's process")
 
 
 def test_a_burst(there, neighbour):
-    before = stacks()
     f = there.create(FETCH, network="egress", memory=64, tmp_size=8)
     events = [there.send(f, f"http://{INTERNET}/") for _ in range(64)]
     for e in events:
         assert there.ended(e)["response"] == f"hello from {INTERNET}:80"
-    assert not stacks() - before
+    wait_for(only_those_ahead, what="the end of the networks' processes")
 
 
 def test_kill_9(neighbour, new_platform):
