@@ -1,11 +1,12 @@
 /*
  * Times sandboxes as a node makes them: a warm spawner, asked by messages.  As root.
  *
- *   spawn_bench SPAWNER RUNTIMES STORE
+ *   spawn_bench SPAWNER RUNTIMES STORE [egress]
  *
  * STORE is an empty directory; the layer of STORE/layers/sha256/aa…a is what launch.py put
  * there.  A line "true 8" on standard input asks for eight sandboxes of /bench/true at once
- * ("python": /usr/bin/python3 -c pass) and is answered by one line of JSON:
+ * ("python": /usr/bin/python3 -c pass; "true 8 egress": with that network, for a spawner that
+ * may give it) and is answered by one line of JSON:
  *
  *   us        from just before each request is sent until its result is read: by then no
  *             process of that sandbox is left
@@ -18,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +45,7 @@ die(const char *what, const struct err *e)
 }
 
 static void
-start(char **argv)
+start(char **argv, bool egress)
 {
 	char instance[17];
 	int store = open(argv[3], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -56,6 +58,7 @@ start(char **argv)
 		.slots = AT_ONCE_MAX,
 		.memory_max_bytes = 1ull << 30,
 		.tmp_max_bytes = 1ull << 30,
+		.egress = egress,
 		.program = argv[1],
 	};
 
@@ -69,7 +72,7 @@ start(char **argv)
 }
 
 static void
-ask(const char *command, uint64_t tag)
+ask(const char *command, enum spawn_network network, uint64_t tag)
 {
 	static const char *const native[] = { "/bench/true", NULL };
 	static const char *const python[] = { "/usr/bin/python3", "-c", "pass", NULL };
@@ -86,6 +89,7 @@ ask(const char *command, uint64_t tag)
 		.timeout_ns = 30 * NS_PER_S,
 		.cpu_millis = 1000,
 		.pids = 64,
+		.network = network,
 		.stdio = { -1, -1, -1 },
 		.channel = -1,
 	};
@@ -123,7 +127,7 @@ hear(struct spawn_result *out)
 }
 
 static void
-burst(const char *command, unsigned count)
+burst(const char *command, enum spawn_network network, unsigned count)
 {
 	static uint64_t asked[AT_ONCE_MAX], us[AT_ONCE_MAX];
 	static uint32_t setup_us[AT_ONCE_MAX];
@@ -132,7 +136,7 @@ burst(const char *command, unsigned count)
 
 	for (unsigned i = 0; i < count; i++) {
 		asked[i] = clock_mono_ns();
-		ask(command, i);
+		ask(command, network, i);
 	}
 	for (unsigned i = 0; i < count; i++) {
 		hear(&r);
@@ -156,20 +160,23 @@ burst(const char *command, unsigned count)
 int
 main(int argc, char **argv)
 {
-	char line[64], command[16];
+	char line[64], command[16], network[16];
 	unsigned count;
 
-	if (argc != 4) {
-		fprintf(stderr, "usage: spawn_bench SPAWNER RUNTIMES STORE\n");
+	if (argc != 4 && (argc != 5 || strcmp(argv[4], "egress"))) {
+		fprintf(stderr, "usage: spawn_bench SPAWNER RUNTIMES STORE [egress]\n");
 		return 2;
 	}
-	start(argv);
+	start(argv, argc == 5);
 	while (fgets(line, sizeof line, stdin)) {
-		if (sscanf(line, "%15s %u", command, &count) != 2 || count == 0 || count > AT_ONCE_MAX) {
-			fprintf(stderr, "spawn_bench: not COMMAND COUNT: %s", line);
+		int words = sscanf(line, "%15s %u %15s", command, &count, network);
+
+		if (words < 2 || (words == 3 && strcmp(network, "egress")) || count == 0 ||
+		    count > AT_ONCE_MAX) {
+			fprintf(stderr, "spawn_bench: not COMMAND COUNT [egress]: %s", line);
 			return 2;
 		}
-		burst(command, count);
+		burst(command, words == 3 ? SPAWN_NET_EGRESS : SPAWN_NET_NONE, count);
 	}
 	/* Its death signal would leave cgroups behind: it ends by itself, and removes them. */
 	close(spawner.fd);
