@@ -142,7 +142,6 @@ int
 step_uplink(struct child *c, unsigned index, struct err *e)
 {
 	(void)index;
-	fd_close(&c->ready_w); /* its end is the uplink's */
 	return uplink_wait(c->ready_r, e);
 }
 

@@ -288,26 +288,30 @@ become_init(struct child *c, pid_t command)
 }
 
 /*
- * Made ahead: it may wait for hours, and shall not hold what else its caller had open at the
- * time, other sandboxes' pipes among it.
+ * First of all, since it may wait, made ahead for hours: it shall not hold what else its caller
+ * had open at the time, other sandboxes' pipes and files of their cgroups among it.
  */
 static void
 keep_own(struct child *c)
 {
-	enum { OTHERS = 10 };
-	int keep[OTHERS + CGROUP_TASKS_MAX + SANDBOX_LAYERS_MAX] = {
-		c->status_w, c->go_r, c->word_r, c->dev,  c->place_slow,
-		c->usr,      c->scratch, c->root,   c->tmp, c->shm,
-	};
-	unsigned count = OTHERS;
+	const struct sandbox_spec *spec = c->spec;
+	const int own[] = { c->status_w, c->go_r,    c->word_r,  c->ready_r, c->dev, c->place_slow,
+			    c->usr,      c->scratch, c->root,    c->tmp,     c->shm, c->channel,
+			    c->stdio[0], c->stdio[1], c->stdio[2] };
+	enum { OWN = sizeof own / sizeof own[0] };
+	int keep[OWN + CGROUP_TASKS_MAX + SANDBOX_LAYERS_MAX + SANDBOX_BINDS_MAX];
+	unsigned n = OWN;
 	struct err e;
 
-	prctl(PR_SET_NAME, "pratai-held");
+	memcpy(keep, own, sizeof own);
 	for (unsigned i = 0; i < c->place.task_count; i++)
-		keep[count++] = c->place.tasks[i];
-	for (unsigned i = 0; i < c->spec->layer_count; i++)
-		keep[count++] = c->layers[i];
-	if (fd_close_but(keep, count)) {
+		keep[n++] = c->place.tasks[i];
+	/* An ordinary user's child opens the trees itself. */
+	for (unsigned i = 0; i < spec->layer_count; i++)
+		keep[n++] = c->rootless ? spec->layers[i].at : c->layers[i];
+	for (unsigned i = 0; i < spec->bind_count; i++)
+		keep[n++] = c->rootless ? spec->binds[i].source.at : c->binds[i];
+	if (fd_close_but(keep, n)) {
 		err_sys(&e, ERR_NODE, "close what is the caller's");
 		fail(c, SANDBOX_SETUP_FAILED, &e);
 	}
@@ -346,11 +350,8 @@ child_main(struct child *c)
 	pid_t command = 0;
 
 	if (c->orders)
-		keep_own(c);
-	else {
-		close(c->go_w);
-		close(c->status_r);
-	}
+		prctl(PR_SET_NAME, "pratai-held");
+	keep_own(c);
 	umask(0);
 	reset_signals();
 	for (unsigned i = 0; i < c->plan.count; i++) {

@@ -446,6 +446,7 @@ static _Noreturn void
 uplink_main(const struct uplink_spec *spec, int end_r)
 {
 	struct net_rules allow = *spec->allow;
+	int keep[] = { spec->ready_w, end_r, spec->host_netns };
 	struct err e = { 0 };
 	sigset_t none;
 
@@ -454,7 +455,10 @@ uplink_main(const struct uplink_spec *spec, int end_r)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	if (place_descriptors(spec, end_r, &e))
+	/* First, since it waits for the sandbox then. */
+	if (fd_close_but(keep, sizeof keep / sizeof keep[0]))
+		err_sys(&e, ERR_NODE, "close what is the caller's");
+	if (e.cls || place_descriptors(spec, end_r, &e))
 		fail(spec->ready_w, &e); /* which may be elsewhere still */
 	if (add_names(&allow, spec, &e) || (spec->uid && make_dev(&e)) || set_rules(&allow, &e))
 		fail(READY_FD, &e);

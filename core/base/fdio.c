@@ -31,10 +31,18 @@ fd_keep_standard(struct err *e)
 	return 0;
 }
 
-static int
-by_number(const void *a, const void *b)
+/* Not qsort, which may allocate.  They are few, or in order almost. */
+static void
+sort(int *list, unsigned count)
 {
-	return *(const int *)a - *(const int *)b;
+	for (unsigned i = 1; i < count; i++) {
+		int fd = list[i];
+		unsigned k = i;
+
+		for (; k > 0 && list[k - 1] > fd; k--)
+			list[k] = list[k - 1];
+		list[k] = fd;
+	}
 }
 
 int
@@ -42,7 +50,7 @@ fd_close_but(int *keep, unsigned count)
 {
 	unsigned next = 3;
 
-	qsort(keep, count, sizeof *keep, by_number);
+	sort(keep, count);
 	for (unsigned i = 0; i < count; i++) {
 		unsigned number = (unsigned)keep[i];
 

@@ -50,7 +50,7 @@ int fd_keep_standard(struct err *e);
 
 int fd_set_nonblocking(int fd);
 /* Closes every descriptor from 3 on but those in keep, of which numbers below 3 are none.  Sorts
- * keep.  0, or -1 with errno. */
+ * keep; allocates nothing.  0, or -1 with errno. */
 int fd_close_but(int *keep, unsigned count);
 /* For a descriptor that is to survive exec. */
 int fd_set_inheritable(int fd);

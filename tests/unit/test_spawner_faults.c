@@ -172,6 +172,134 @@ test_each_step(void **state)
 			fail_msg("%s did not fail", all.steps[i].name);
 }
 
+/* ---- What the spawner's children hold while sandboxes start ---- */
+
+enum { MANY = 6, LINKS_MAX = 128 };
+
+struct held {
+	pid_t pid;
+	unsigned count;
+	char links[LINKS_MAX][256]; /* pipes, sockets, files of cgroups; not 0 to 2 */
+};
+
+static bool
+is_ones_own(const char *target)
+{
+	return !strncmp(target, "pipe:", 5) || !strncmp(target, "socket:", 7) ||
+	       strstr(target, instance) != NULL;
+}
+
+/* False: it has ended meanwhile. */
+static bool
+list_links(struct held *h)
+{
+	char path[64], target[256];
+	struct dirent *d;
+	DIR *fds;
+
+	h->count = 0;
+	snprintf(path, sizeof path, "/proc/%d/fd", (int)h->pid);
+	fds = opendir(path);
+	if (!fds)
+		return false;
+	while ((d = readdir(fds))) {
+		ssize_t n = readlinkat(dirfd(fds), d->d_name, target, sizeof target - 1);
+
+		target[n < 0 ? 0 : n] = '\0';
+		if (atoi(d->d_name) >= 3 && is_ones_own(target) && h->count < LINKS_MAX)
+			strcpy(h->links[h->count++], target);
+	}
+	closedir(fds);
+	return true;
+}
+
+/* All that wait in the stopped step, and their uplinks. */
+static unsigned
+list_children(struct held list[64])
+{
+	struct buf b = { 0 };
+	char path[64];
+	unsigned n = 0;
+
+	snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)sp.pid, (int)sp.pid);
+	assert_int_equal(file_slurp(AT_FDCWD, path, 1 << 16, &b, &e), 0);
+	assert_int_equal(buf_put(&b, "", 1), 0);
+	for (char *p = strtok((char *)b.data, " "); p && n < 64; p = strtok(NULL, " ")) {
+		list[n].pid = atoi(p);
+		n += list_links(&list[n]);
+	}
+	buf_free(&b);
+	return n;
+}
+
+/* What two of them have of one sandbox's, or one has of two groups: its name; NULL. */
+static const char *
+shared(const struct held *a, const struct held *b)
+{
+	for (unsigned i = 0; i < a->count; i++)
+		for (unsigned k = 0; k < b->count; k++) {
+			const char *x = strstr(a->links[i], instance), *y = strstr(b->links[k], instance);
+			size_t len = x ? strlen(instance) + 1 + strcspn(x + strlen(instance) + 1, "/") : 0;
+			bool same = x && y ? !strncmp(x, y, len + 1) : !strcmp(a->links[i], b->links[k]);
+
+			if (a == b ? x && y && !same : same)
+				return b->links[k];
+		}
+	return NULL;
+}
+
+static void
+test_children_hold_their_own(void **state)
+{
+	static struct held list[64];
+	uint64_t end = clock_mono_ns() + WAIT_MS * NS_PER_MS;
+	struct spawn_request r = request(0, true_argv);
+	const char *disable = getenv("PRATAI_DISABLE"), *what = NULL;
+	char before[64], more[96];
+	struct spawn_result res;
+	unsigned n;
+	int p[2];
+
+	(void)state;
+	snprintf(before, sizeof before, "%s", disable ? disable : "");
+	snprintf(more, sizeof more, "ahead,%s", before);
+	setenv("PRATAI_DISABLE", more, 1);
+	setenv("PRATAI_STOP_AT", "identity", 1);
+	start();
+	unsetenv("PRATAI_STOP_AT");
+	r.timeout_ns = 60 * NS_PER_S;
+	for (unsigned i = 0; i < MANY; i++) {
+		assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+		r.tag = i;
+		r.stdio[0] = p[0];
+		r.channel = p[1];
+		r.network = i % 2 ? SPAWN_NET_EGRESS : SPAWN_NET_NONE;
+		ask(&r);
+		close(p[0]);
+		close(p[1]);
+	}
+	do {
+		usleep(2000);
+		what = NULL;
+		n = list_children(list);
+		for (unsigned i = 0; i < n && !what; i++)
+			for (unsigned k = 0; k <= i && !what; k++)
+				what = shared(&list[i], &list[k]);
+		/* The maker of network namespaces, inits, and uplinks. */
+	} while ((what || n < 1 + MANY + MANY / 2) && clock_mono_ns() < end);
+	if (what)
+		fail_msg("%s is held by who does not own it", what);
+	assert_true(n >= 1 + MANY + MANY / 2);
+	for (unsigned i = 0; i < MANY; i++)
+		assert_int_equal(spawner_kill(&sp, i, SPAWN_KILL_CANCELLED, &e), 0);
+	for (unsigned i = 0; i < MANY; i++) {
+		result(&res);
+		assert_int_equal(res.reason, SPAWN_CANCELLED);
+	}
+	stop();
+	setenv("PRATAI_DISABLE", before, 1);
+}
+
 #else
 
 /* Who could set a variable of the node's shall not be able to break it. */
@@ -192,7 +320,8 @@ int
 main(void)
 {
 #ifdef PRATAI_TEST_BUILD
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_each_step) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_each_step),
+					    cmocka_unit_test(test_children_hold_their_own) };
 #else
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_other_builds_do_not_know_it) };
 #endif
