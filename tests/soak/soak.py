@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 """Many sandboxes, one after another and 64 at a time, through `pratai run` and through a warm
-spawner; then nothing may have grown: what is left of a sandbox is left ten thousand times.
+spawner; then nothing may have grown: what is left of a sandbox is left ten thousand times.  Those
+with a way out (network egress) take longer, so there are fewer of them: a tenth.
 
-    soak.py BUILD [--row N] [--seconds T]
+    soak.py BUILD [--row N] [--seconds T] [--no-egress]
 
 Not a benchmark: how long it takes decides nothing.  What is counted, and when it has grown, is
 in counts.py; that each count can find a leak is tried in test_counts.py.  The last line is as
@@ -21,6 +22,7 @@ import time
 from counts import NOISE, STAGES, Counts, grown, small_pages, watch
 
 AT_ONCE, WARM_UP = 64, 256  # as many as the spawner has slots, so that each has been used
+EGRESS_SHARE, EGRESS_ROW, EGRESS_SECONDS = 10, 300, 4  # the least
 OPEN_FILES = 8192  # the spawner's hard limit, at least
 LAYER = "layers/sha256/" + "a" * 64
 NAMES = {"row": "in a row", "parallel": f"{AT_ONCE} at a time"}
@@ -33,14 +35,15 @@ class Died(Exception):
 
 class Runs:
     """`pratai run`, a process for each."""
-    name = "pratai run"
     first = spawner = None
 
-    def __init__(self, place):
+    def __init__(self, place, network):
+        self.name, self.network = f"pratai run, {network}", network
         self.env = dict(os.environ, PRATAI_ROOT=str(place / "root"))
 
     def burst(self, count):
-        argv = [str(BUILD / "pratai"), "run", "--memory", "64M", "--", "true"]
+        argv = [str(BUILD / "pratai"), "run", "--memory", "64M", "--network", self.network,
+                "--", "true"]
         started = [subprocess.Popen(argv, env=self.env) for _ in range(count)]
         for code in [p.wait() for p in started]:
             if code != 0:
@@ -52,24 +55,25 @@ class Runs:
 
 class Spawner:
     """A node's spawner, by the program that benchmarks it."""
-    name = "spawner"
 
-    def __init__(self, place):
-        store = place / "store"
+    def __init__(self, place, network):
+        self.name = f"spawner, {network}"
+        self.word = " egress" if network == "egress" else ""
+        store = place / f"store-{network}"
         (store / LAYER / "bench").mkdir(parents=True)
         shutil.copy(BUILD / "bench/true", store / LAYER / "bench/true")
         for d in (store, *store.rglob("*/")):
             d.chmod(0o755)
         self.driver = subprocess.Popen([BUILD / "bench/spawn_bench", BUILD / "pratai-spawner",
-                                        BUILD / "runtimes", store], stdin=subprocess.PIPE,
-                                       stdout=subprocess.PIPE, text=True)
+                                        BUILD / "runtimes", store, *self.word.split()],
+                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.burst(1)
         self.first = self.driver.pid
         children = f"/proc/{self.first}/task/{self.first}/children"
         self.spawner = int(pathlib.Path(children).read_text().split()[0])
 
     def burst(self, count):
-        self.driver.stdin.write(f"true {count}\n")
+        self.driver.stdin.write(f"true {count}{self.word}\n")
         self.driver.stdin.flush()
         if not self.driver.stdout.readline():
             raise Died(f"its driver ended with {self.driver.wait()}")
@@ -139,6 +143,7 @@ def main():
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("--row", type=int, default=10000, help="sandboxes one after another")
     parser.add_argument("--seconds", type=float, default=600, help=f"of {AT_ONCE} at a time")
+    parser.add_argument("--no-egress", action="store_true", help="leave network egress out")
     a = parser.parse_args()
     BUILD = a.build.resolve()
     small_pages()
@@ -146,20 +151,25 @@ def main():
         resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
     if a.row <= STAGES * NOISE["open files"]:
         parser.error("--row: so few that one left of each would not be seen")
+    parts = {"none": {"row": a.row // STAGES, "parallel": a.seconds / STAGES},
+             "egress": {"row": max(a.row // EGRESS_SHARE, EGRESS_ROW) // STAGES,
+                        "parallel": max(a.seconds / EGRESS_SHARE, EGRESS_SECONDS) / STAGES}}
+    if a.no_egress:
+        del parts["egress"]
     tally = Tally()
     place = pathlib.Path(tempfile.mkdtemp(prefix="pratai-soak-", dir="/tmp"))
     place.chmod(0o755)
     print(f"{'':30}{'before':>10}" + "".join(f"{'stage ' + str(n + 1):>10}" for n in range(STAGES)))
     try:
-        for kind in Runs, Spawner:
-            try:
-                way = kind(place)
-                soak(way, Counts(place, way.first, way.spawner).take,
-                     {"row": a.row // STAGES, "parallel": a.seconds / STAGES}, tally)
-                way.close()
-            except Died as e:
-                print(f"FAILED: {kind.name}: {e}")
-                tally.failed += 1
+        for network in parts:
+            for kind in Runs, Spawner:
+                try:
+                    way = kind(place, network)
+                    soak(way, Counts(place, way.first, way.spawner).take, parts[network], tally)
+                    way.close()
+                except Died as e:
+                    print(f"FAILED: {kind.__name__}, {network}: {e}")
+                    tally.failed += 1
     finally:
         shutil.rmtree(place)
     print(f"{tally.passed} passed, {tally.failed} failed, 0 skipped")
