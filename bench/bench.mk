@@ -17,7 +17,7 @@ $(B)/bench/spawn_bench: $(B)/bench/spawn_bench.o $(call library,sandbox) $(call 
 bench-launch: $(bench_programs)
 	BUILD=$(B) $(PYTHON) bench/launch.py
 
-bench-egress: all
+bench-egress: all $(bench_programs)
 	BUILD=$(B) $(PYTHON) bench/egress.py
 
 bench: deps

@@ -10,14 +10,16 @@ import argparse
 import ctypes
 import multiprocessing
 import os
+import shutil
 import socket
 import statistics
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 
-from common import BUILD, percentile, save, spawn_ms, table
+from common import BUILD, Server, percentile, save, spawn_ms, table
 
 PRATAI = os.path.join(BUILD, "pratai")
 CLONE_NEWNET = 0x40000000
@@ -269,6 +271,71 @@ def starts(count, rounds, veths, other):
     return {"ms": times, "neighbour_ms": waits}
 
 
+# ---- The warm spawner ----
+
+LAYER = "layers/sha256/" + "a" * 64
+
+
+class Spawner:
+    """A node's, which may give sandboxes egress."""
+
+    def __init__(self):
+        self.store = tempfile.mkdtemp(prefix="pratai-bench-egress-", dir="/tmp")
+        os.makedirs(os.path.join(self.store, LAYER, "bench"))
+        shutil.copy(os.path.join(BUILD, "bench/true"), os.path.join(self.store, LAYER, "bench"))
+        for place, _, _ in os.walk(self.store):
+            os.chmod(place, 0o755)
+        self.server = Server([os.path.join(BUILD, "bench/spawn_bench"),
+                              os.path.join(BUILD, "pratai-spawner"),
+                              os.path.join(BUILD, "runtimes"), self.store, "egress"])
+
+    def ask(self, count, network):
+        word = " egress" if network == "egress" else ""
+        return self.server.ask(f"true {count}{word}")
+
+    def close(self):
+        self.server.close()
+        shutil.rmtree(self.store)
+
+
+def processor_s():
+    """Time that the machine's processors were busy, and all of it, in s."""
+    with open("/proc/stat") as f:
+        times = [int(t) / os.sysconf("SC_CLK_TCK") for t in f.readline().split()[1:9]]
+    return sum(times) - times[3] - times[4], sum(times)
+
+
+def warm_starts(spawner, rounds, other):
+    """Each sandbox's time in ms, 1 and 64 at once, with a moment in between for what is made
+    ahead; of 64 also until the last had ended, how busy the processors were meanwhile, in per
+    cent, and what a neighbour waited."""
+    data = {}
+    for count, times in ((1, rounds), (AT_ONCE, 6)):
+        for network in ("none", "egress") * times:
+            of = data.setdefault(f"{count} at once, {network}",
+                                 {"ms": [], "all_ms": [], "busy": [], "neighbour_ms": []})
+            time.sleep(0.1 if count == 1 else 1)
+            before = processor_s()
+            answer, waits = other.meanwhile(lambda: spawner.ask(count, network))
+            busy, whole = (b - a for a, b in zip(before, processor_s()))
+            of["ms"] += [us / 1000 for us in answer["us"]]
+            of["all_ms"].append(answer["all_us"] / 1000)
+            of["busy"].append(100 * busy / whole if whole else 0.0)
+            of["neighbour_ms"] += waits
+    return data
+
+
+def show_warm(data):
+    rows = []
+    for name, of in data.items():
+        many = not name.startswith("1 ")
+        rows.append((name, percentile(of["ms"], 50), percentile(of["ms"], 99), len(of["ms"]),
+                     percentile(of["all_ms"], 50), percentile(of["busy"], 50) if many else "-",
+                     percentile(of["neighbour_ms"], 99) if of["neighbour_ms"] else "-"))
+    table("A warm spawner", ("name", "p50 ms", "p99 ms", "n", "the last, ms", "busy %",
+                             "neighbour p99 ms"), rows)
+
+
 # ---- Throughput ----
 
 CLIENT = """
@@ -358,6 +425,12 @@ def main():
     show("Network for one sandbox, one at a time", data["one"])
     data["many"] = starts(AT_ONCE, 3, veths, other)
     show(f"{AT_ONCE} at a time: each one's own time", data["many"])
+    spawner = Spawner()
+    for network in "none", "egress":
+        spawner.ask(AT_ONCE, network)
+    data["warm"] = warm_starts(spawner, a.runs, other)
+    show_warm(data["warm"])
+    spawner.close()
     data["throughput"] = throughput(home, 3)
     table("From inside to a server of the machine, one TCP connection",
           ("name", "MiB/s", "echo us", "n"),
