@@ -14,13 +14,11 @@
 #include "core/base/buf.h"
 #include "core/base/err.h"
 #include "core/base/fdio.h"
-#include "core/base/json.h"
 #include "core/base/log.h"
-#include "core/base/str.h"
+#include "core/model/manifest.h"
 #include "core/node/blob.h"
 
-enum { AT_ONCE = 4, MANIFEST_MAX = 4 << 20, PATH_ROOM = 96 };
-#define PART_MAX (64ull << 30) /* bytes, of a blob: what a layer's content may have */
+enum { AT_ONCE = 4, PATH_ROOM = 96 };
 
 struct transfer {
 	struct image_fetch *fetch;
@@ -65,75 +63,56 @@ open_part(struct image_fetch *f, const char *digest, struct err *e)
 
 /* ---- The manifest ---- */
 
-static int
-add_part(struct image_parts *parts, const struct json *descriptor)
+/* One that is named twice is fetched once. */
+static void
+add_part(struct image_parts *parts, const struct manifest_blob *blob)
 {
-	const char *digest = json_str(descriptor, "digest");
-	int64_t bytes;
-
-	if (!digest || !str_starts(digest, "sha256:") || !blob_is_digest(digest + 7) ||
-	    !json_whole(descriptor, "size", &bytes) || bytes < 0 || (uint64_t)bytes > PART_MAX)
-		return -1;
 	for (unsigned i = 0; i < parts->count; i++)
-		if (!strcmp(parts->list[i].digest, digest + 7))
-			return parts->list[i].bytes == (uint64_t)bytes ? 0 : -1;
-	if (parts->count == IMAGE_FETCH_PARTS_MAX)
-		return -1;
-	memcpy(parts->list[parts->count].digest, digest + 7, 65);
-	parts->list[parts->count++].bytes = (uint64_t)bytes;
-	return 0;
+		if (!strcmp(parts->list[i].digest, blob->digest))
+			return;
+	memcpy(parts->list[parts->count].digest, blob->digest, sizeof parts->list[0].digest);
+	parts->list[parts->count++].bytes = blob->bytes;
 }
 
 static int
-read_parts(const struct json *manifest, struct image_parts *parts)
+read_parts(const struct buf *text, struct image_parts *parts, struct err *e)
 {
-	const struct json *layers = json_get(manifest, "layers");
+	static struct manifest m; /* large */
 
+	_Static_assert((int)IMAGE_FETCH_PARTS_MAX > (int)MANIFEST_LAYERS_MAX, "all of them fit");
+	if (manifest_parse(text->data, text->len, &m, e))
+		return -1;
 	parts->count = 0;
-	if (!json_is_array(layers) || add_part(parts, json_get(manifest, "config")))
-		return -1;
-	for (const struct json *l = json_first(layers); l; l = json_next(l))
-		if (add_part(parts, l))
-			return -1;
+	add_part(parts, &m.config);
+	for (unsigned i = 0; i < m.layer_count; i++)
+		add_part(parts, &m.layers[i]);
 	return 0;
 }
 
 static int
-write_index(struct image_fetch *f, const struct json *manifest, uint64_t bytes, struct err *e)
+write_index(struct image_fetch *f, size_t bytes, struct err *e)
 {
-	const char *media = json_str(manifest, "mediaType");
-	struct json *index = json_object(), *list = json_array(), *one = json_object();
-	char digest[72], *text;
-	int rc;
+	char text[256];
+	int n = snprintf(text, sizeof text,
+			 "{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"application/vnd.oci.image."
+			 "manifest.v1+json\",\"digest\":\"sha256:%s\",\"size\":%zu}]}\n", f->digest, bytes);
 
-	snprintf(digest, sizeof digest, "sha256:%s", f->digest);
-	json_put_str(one, "mediaType", media ? media : "application/vnd.oci.image.manifest.v1+json");
-	json_put_str(one, "digest", digest);
-	json_put_int(one, "size", (int64_t)bytes);
-	json_add(list, one);
-	json_put_int(index, "schemaVersion", 2);
-	json_put(index, "manifests", list);
-	text = json_print(index);
-	json_free(index);
-	rc = text ? file_replace(f->dir, "index.json", 0600, text, strlen(text), e)
-		  : err_set(e, ERR_NODE, "image: out of memory");
-	free(text);
-	return rc;
+	return file_replace(f->dir, "index.json", 0600, text, (size_t)n, e);
 }
 
 static int
 take_manifest(struct image_fetch *f, int fd, struct err *e)
 {
-	struct buf text = { .max = MANIFEST_MAX + 4096 };
-	struct json *j = NULL;
+	struct buf text = { .max = MANIFEST_MAX_BYTES + 4096 };
 	int rc = lseek(fd, 0, SEEK_SET) < 0 ? err_sys(e, ERR_NODE, "seek")
-					    : fd_slurp(fd, "manifest", MANIFEST_MAX, &text, e);
+					    : fd_slurp(fd, "manifest", MANIFEST_MAX_BYTES, &text, e);
 
-	if (rc == 0 && (!(j = json_parse(text.data, text.len, NULL)) || read_parts(j, f->parts)))
-		rc = err_set(e, ERR_FUNCTION, "the manifest of the image sha256:%.12s... is none", f->digest);
+	if (rc == 0 && read_parts(&text, f->parts, e)) {
+		e->cls = ERR_FUNCTION;
+		rc = -1;
+	}
 	if (rc == 0)
-		rc = write_index(f, j, text.len, e);
-	json_free(j);
+		rc = write_index(f, text.len, e);
 	buf_free(&text);
 	f->has_manifest = rc == 0;
 	return rc;
@@ -240,7 +219,7 @@ image_fetch_manifest(struct blobs *b, int dir_fd, const char *digest, struct ima
 	snprintf(f->digest, sizeof f->digest, "%.64s", digest);
 	for (int i = 0; i < AT_ONCE; i++)
 		f->transfers[i] = (struct transfer){ .fetch = f, .fd = -1 };
-	if (make_dir(f, e) || start(f, digest, MANIFEST_MAX, e)) {
+	if (make_dir(f, e) || start(f, digest, MANIFEST_MAX_BYTES, e)) {
 		image_fetch_free(f);
 		return NULL;
 	}

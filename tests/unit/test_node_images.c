@@ -351,12 +351,12 @@ test_no_image(void **state)
 
 	NEEDS_ROOT();
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-		fails(add_text(strdup(texts[i]))->digest, REASON_FUNCTION_FAILED, "is none");
+		fails(add_text(strdup(texts[i]))->digest, REASON_FUNCTION_FAILED, "manifest");
 	for (size_t i = 0; i < sizeof descriptors / sizeof *descriptors; i++) {
 		char *text;
 
 		assert_true(asprintf(&text, "{\"config\":%s,\"layers\":[]}", descriptors[i]) > 0);
-		fails(add_text(text)->digest, REASON_FUNCTION_FAILED, "is none");
+		fails(add_text(text)->digest, REASON_FUNCTION_FAILED, "manifest");
 	}
 }
 
