@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "core/node/images.h"
 #include "core/node/keeper.h"
 #include "tests/unit/node_peer.h"
 
@@ -594,6 +595,134 @@ test_keeper_opens_files_only(void **state)
 	}
 }
 
+/* ---- Images that are not used ---- */
+
+/* One in the store of the peer's directory, as if it had been fetched. */
+static void
+put_image(char digest[65], char ref[256])
+{
+	char command[9000], build[4096];
+	struct buf text = { 0 };
+	struct err e;
+
+	peer_build_dir(build);
+	snprintf(command, sizeof command,
+		 "export PRATAI_ROOT=%s; tar cf - -C / bin/busybox | %s/pratai image-import - --name x --no-upload "
+		 ">/dev/null", peer.dir, build);
+	assert_int_equal(system(command), 0);
+	snprintf(command, sizeof command, "%s/images/refs/x", peer.dir);
+	assert_int_equal(file_slurp(AT_FDCWD, command, 100, &text, &e), 0);
+	snprintf(digest, 65, "%.64s", text.data);
+	buf_free(&text);
+	snprintf(ref, 256, "%s/images/refs/fetched%%%s", peer.dir, digest);
+	assert_int_equal(rename(command, ref), 0);
+}
+
+static char awaited[300];
+
+static bool
+is_gone(void)
+{
+	return access(awaited, F_OK) != 0;
+}
+
+static void
+come_round(void *arg)
+{
+	loop_timer_after(*(struct loop_timer **)arg, 5 * NS_PER_MS);
+}
+
+/* The layers of the image, when there are some. */
+static void
+await_layers_gone(void)
+{
+	char pattern[200];
+	glob_t g;
+
+	snprintf(pattern, sizeof pattern, "%s/images/layers/*", peer.dir);
+	if (glob(pattern, 0, NULL, &g))
+		return;
+	snprintf(awaited, sizeof awaited, "%s", g.gl_pathv[0]);
+	globfree(&g);
+	assert_true(peer_wait(is_gone, BIG_WAIT));
+}
+
+static void
+on_there(void *arg, const struct err *why)
+{
+	*(const struct err **)arg = why;
+	loop_stop(peer.loop);
+}
+
+static void
+test_unused_goes(void **state)
+{
+	struct keeper k;
+	struct images_config c = { .loop = NULL, .keeper = &k, .idle_ns = NS_PER_MS, .pass_ns = NS_PER_MS };
+	const struct err *why = (void *)1;
+	const struct node_image *image;
+	struct loop_timer *round;
+	struct images *images;
+	char digest[65], ref[256];
+	struct err e = { 0 };
+
+	NEEDS_ROOT();
+	put_image(digest, ref);
+	assert_int_equal(start_keeper(&k), 0);
+	c.loop = peer.loop;
+	c.dir_fd = peer.run_fd;
+	round = loop_timer_add(peer.loop, come_round, &round, &e);
+	images = images_new(&c, &e);
+	assert_non_null(images);
+	assert_null(images_use(images, digest));
+	assert_non_null(images_fetch(images, digest, on_there, &why, &e));
+	loop_run(peer.loop, &e);
+	assert_null(why);
+	image = images_use(images, digest);
+	assert_non_null(image);
+	assert_int_equal(image->spawn.layer_count, 1);
+	/* In use it stays, whatever the time; */
+	snprintf(awaited, sizeof awaited, "%s", ref);
+	come_round(&round);
+	assert_false(peer_wait(is_gone, 100 * NS_PER_MS));
+	/* else not. */
+	images_unuse(images, image);
+	assert_true(peer_wait(is_gone, BIG_WAIT));
+	await_layers_gone();
+	loop_timer_remove(round);
+	images_free(images);
+	shutdown(k.fd, SHUT_RDWR);
+	expect_end(&k);
+}
+
+static void
+test_old_names_go(void **state)
+{
+	const struct timespec old[2] = { { .tv_sec = time(NULL) - KEEPER_KEEP_S - 60 },
+					 { .tv_sec = time(NULL) - KEEPER_KEEP_S - 60 } };
+	struct loop_timer *round;
+	char digest[65], ref[256];
+	struct err e = { 0 };
+	struct keeper k;
+
+	NEEDS_ROOT();
+	put_image(digest, ref);
+	round = loop_timer_add(peer.loop, come_round, &round, &e);
+	come_round(&round);
+	snprintf(awaited, sizeof awaited, "%s", ref);
+	assert_int_equal(start_keeper(&k), 0);
+	assert_false(peer_wait(is_gone, 300 * NS_PER_MS)); /* a young one */
+	shutdown(k.fd, SHUT_RDWR);
+	expect_end(&k);
+	assert_int_equal(utimensat(AT_FDCWD, ref, old, 0), 0);
+	assert_int_equal(start_keeper(&k), 0);
+	assert_true(peer_wait(is_gone, BIG_WAIT));
+	await_layers_gone();
+	loop_timer_remove(round);
+	shutdown(k.fd, SHUT_RDWR);
+	expect_end(&k);
+}
+
 int
 main(void)
 {
@@ -608,6 +737,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_keeper_killed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_keeper_refuses, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_keeper_opens_files_only, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_unused_goes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_old_names_go, setup, teardown),
 	};
 	struct err e = { 0 };
 
