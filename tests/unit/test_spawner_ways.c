@@ -10,15 +10,6 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
-static bool
-has_step(const struct spawn_result *r, const char *name)
-{
-	for (unsigned i = 0; i < r->step_count; i++)
-		if (!strcmp(r->steps[i].name, name))
-			return true;
-	return false;
-}
-
 /* Whether it waited for an uplink of its own. */
 static bool
 was_ahead(const struct spawn_result *r)
