@@ -18,7 +18,7 @@
 #include "rootfs/unpack_names.h"
 
 #define WHITEOUT ".wh."
-#define OPAQUE ".wh..wh.opq"
+#define OPAQUE ".wh..wh..opq"
 #define META ".wh..wh." /* of aufs' own; only OPAQUE of it means anything */
 
 int

@@ -9,7 +9,7 @@
  *
  *   whiteout (.wh.NAME, whatever its type)  a character device 0, 0, which an overlay in a
  *                      user namespace honours and anybody may make
- *   opaque (.wh..wh.opq)  the attribute user.overlay.opaque, "y"; of a directory that was
+ *   opaque (.wh..wh..opq) the attribute user.overlay.opaque, "y"; of a directory that was
  *                      a file before in this layer, or was whited out, too
  *   hard link          to the same inode; a target that only lower layers have is first
  *                      copied up to its own name

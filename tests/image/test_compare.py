@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 
-from images import BASE, tree
+from images import Layout, entry, tar, tree
 
 SECONDS = 300
 pytestmark = pytest.mark.slow
@@ -185,6 +185,16 @@ def test_buildah(images, debian, merged, tmp):
     assert len(record["layer"]) == 2 and record["uid"] == record["gid"] == ["33"] and "A=b" in record["env"]
     found = compare(merged("x:two"), unpacked(layout, "two", tmp))
     assert "usr/share/doc/new" in found and "etc/debian_version" not in found
+
+
+def test_marks_by_their_names(images, merged, tmp):
+    """The names of deletions are what the OCI specification says, not only what we make of them."""
+    layout = tmp / "layout"
+    images.take(Layout(tar(entry("d"), entry("d/old", "o"), entry("d/sub"), entry("d/sub/old", "o"), entry("f", "f")),
+                       tar(entry("d"), entry("d/.wh..wh..opq", ""), entry("d/new", "n"), entry(".wh.f", "")),
+                       ref="two").write(layout), "x:two")
+    found = compare(merged("x:two"), unpacked(layout, "two", tmp))
+    assert sorted(found) == ["d", "d/new"]
 
 
 def test_a_command_in_it(images, debian):

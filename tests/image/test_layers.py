@@ -156,8 +156,8 @@ def test_L12_whiteouts_of_every_type(images, mark):
 def test_L13_deletions_below_what_is_no_directory_any_more(images, order):
     """As umoci writes them when a directory becomes a link, or goes."""
     base = tar(*(entry(n) for n in ("log", "log/a", "gone", "gone/a", "file")), entry("file/x", "x"))
-    marks = [link("log", "/tmp"), entry("log/.wh.a", ""), entry("log/a/.wh.b", ""), entry("log/.wh..wh.opq", ""),
-             entry(".wh.gone", ""), entry("gone/.wh.a", ""), entry("gone/a/.wh..wh.opq", ""),
+    marks = [link("log", "/tmp"), entry("log/.wh.a", ""), entry("log/a/.wh.b", ""), entry("log/.wh..wh..opq", ""),
+             entry(".wh.gone", ""), entry("gone/.wh.a", ""), entry("gone/a/.wh..wh..opq", ""),
              entry("file", "now"), entry("file/.wh.x", "")]
     images.take(Layout(base, tar(*marks[::order])))
     found = tree(images.layers()[1])
@@ -167,7 +167,7 @@ def test_L13_deletions_below_what_is_no_directory_any_more(images, order):
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_L13_opaque_and_whiteouts_in_any_order(images, order):
-    marks = [entry("d/.wh..wh.opq", ""), entry("d/new", "n"), entry("d/sub/.wh.x", ""), entry("d/sub/y", "y"),
+    marks = [entry("d/.wh..wh..opq", ""), entry("d/new", "n"), entry("d/sub/.wh.x", ""), entry("d/sub/y", "y"),
              entry(".wh.gone", ""), entry(".wh.again", ""), entry("again/new", "n")]
     images.take(Layout(tar(entry("d"), entry("d/old", "o"), entry("gone"), entry("gone/x", "x"), entry("again"),
                            entry("again/old", "x")), tar(*marks[::order])))
@@ -179,7 +179,7 @@ def test_L13_opaque_and_whiteouts_in_any_order(images, order):
 
 
 def test_L13_a_root_that_is_opaque(images):
-    images.take(Layout(tar(entry("old", "x")), tar(entry(".wh..wh.opq", ""), entry("new", "x")), tar(entry("top", ""))))
+    images.take(Layout(tar(entry("old", "x")), tar(entry(".wh..wh..opq", ""), entry("new", "x")), tar(entry("top", ""))))
     assert images.record()["base"] == ["1"]
 
 

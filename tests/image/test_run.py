@@ -38,7 +38,7 @@ def test_owners_and_modes(images, base):
 def test_whiteouts_and_opaque_directories(images, base):
     images.take(Layout(base, tar(entry("f", "1"), entry("d"), entry("d/old", "x"), entry("e"), entry("e/old", "x"),
                                  entry("g"), entry("g/x", "x"), entry("k"), entry("k/a", "a"), entry("k/b", "b")),
-                       tar(entry(".wh.f", ""), entry("d"), entry("d/.wh..wh.opq", ""), entry("d/new", "x"),
+                       tar(entry(".wh.f", ""), entry("d"), entry("d/.wh..wh..opq", ""), entry("d/new", "x"),
                            entry(".wh.e", ""), entry("e"), entry("e/new", "x"), entry(".wh.g", ""),
                            entry("k/.wh.a", ""))))
     assert images.sh("ls /f; ls /g; ls -A /d /e /k").out.split() == ["/d:", "new", "/e:", "new", "/k:", "b"]
@@ -48,7 +48,7 @@ def test_whiteouts_and_opaque_directories(images, base):
 
 
 def test_a_root_that_is_opaque(images, base):
-    images.take(Layout(tar(entry("old", "x")), tar_append(base, entry(".wh..wh.opq", "")), tar(entry("top", "x"))))
+    images.take(Layout(tar(entry("old", "x")), tar_append(base, entry(".wh..wh..opq", "")), tar(entry("top", "x"))))
     assert images.sh("ls /old /top").out == "/top\n"
 
 
@@ -114,7 +114,7 @@ def test_a_store_that_cannot_map_ids(images, base, tmp):
                     images.root], check=True)
     try:
         images.take(Layout(base, tar(entry("secret", "s", mode=0o600), entry("open", "o\n"), entry("d"), entry("d/old", "x")),
-                           tar(entry("d"), entry("d/.wh..wh.opq", ""), entry("d/new", "x"))))
+                           tar(entry("d"), entry("d/.wh..wh..opq", ""), entry("d/new", "x"))))
         r = images.sh("stat -c %u /open; cat /open; ls /d; cat /secret")
         if r.code == 125:  # one overlay too many: below Linux 6.6 the sandbox needs two of its own
             assert "below Linux 6.6 the image store cannot be on an overlay" in r.err
@@ -154,7 +154,7 @@ def test_the_plan_names_the_layers(images, base):
 def test_an_ordinary_user(images, base):
     """In a store of its own: all files are the user's, everything else is the same."""
     archive = images.write(Layout(base, tar(entry("tmp"), entry("proc"), entry("dev"), entry("etc/new", "n", mode=0o600, uid=55), entry(".wh.bin2", ""),
-                                            entry("k"), entry("k/.wh..wh.opq", ""), entry("su", "x", mode=0o4755)),
+                                            entry("k"), entry("k/.wh..wh..opq", ""), entry("su", "x", mode=0o4755)),
                                   config={"User": "33"}).tar())
     become_ordinary(images.run)
     home = images.run.tmp

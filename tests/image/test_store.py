@@ -190,7 +190,7 @@ def test_verify_of_what_is_unpacked(images):
     base = tar(entry("d", mode=0o711, uid=3), entry("d/f", "text", pax={"SCHILY.xattr.user.a": "1"}), entry("d/g", "text"),
                link("l", "x"), entry("h", "x"), hard("h2", "h"), entry("p", b"", type=tarfile.FIFOTYPE), entry("gone", "x"),
                entry("sub"), entry("sub/" + "/".join("x" * 200)))
-    images.take(Layout(base, tar(entry("d/new", "n"), entry(".wh.gone", ""), entry("sub/.wh..wh.opq", ""), hard("h3", "h"))))
+    images.take(Layout(base, tar(entry("d/new", "n"), entry(".wh.gone", ""), entry("sub/.wh..wh..opq", ""), hard("h3", "h"))))
     assert images.command("image-verify", "-f", "value", "-c", "faults").out == "0\n"
     low, high = images.layers()
     changes = {

@@ -103,7 +103,7 @@ def test_random_damage(images, tmp):
     (tmp / "store/layers").mkdir()
     store = os.open(tmp / "store", os.O_RDONLY)
     layer = tar(entry("d"), entry("d/f", "x" * 3000, pax={"SCHILY.xattr.user.a": "b"}), entry("n" * 120, "long"),
-                entry(".wh.g", ""), entry("d/.wh..wh.opq", ""))
+                entry(".wh.g", ""), entry("d/.wh..wh..opq", ""))
     samples = [layer, Layout(layer, layer + bytes(512)).tar(), Layout(layer, how="none").docker()]
     for i in range(150):
         data = bytearray(samples[i % 3])
