@@ -111,13 +111,37 @@ is_shown(const char *real, const char *target)
 	return str_starts(real, "/usr/") && str_starts(target, "/usr/");
 }
 
+static bool
+is_one_of(const char *const *list, const char *word, size_t n)
+{
+	for (; *list; list++)
+		if (strlen(*list) == n && !strncasecmp(*list, word, n))
+			return true;
+	return false;
+}
+
+/* What an image is made of: shown at its own place it would take the machine's for the image's
+ * (npm's nodedir=/usr, say). */
+static bool
+is_system(const char *target)
+{
+	static const char *const tops[] = { "/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/var",
+					    "/run", "/root", "/home", "/boot", "/tmp", NULL };
+	size_t n = strlen(target);
+
+	while (n && target[n - 1] == '/')
+		n--;
+	return is_one_of(tops, target, n);
+}
+
 /* Once per target, resolved now: the spawner will not see these directories. */
 static int
 add_bind(struct build_env *b, const char *source, const char *target, bool settings, struct err *e)
 {
 	char real[PATH_MAX];
 
-	if (target[0] != '/' || !realpath(source, real) || !strcmp(real, "/") || is_shown(real, target))
+	if (target[0] != '/' || is_system(target) || !realpath(source, real) || !strcmp(real, "/") ||
+	    is_shown(real, target))
 		return 0;
 	if (str_starts(target, "/proc/") || str_starts(target, "/dev/") || strstr(target, "/../"))
 		return 0;
@@ -158,15 +182,6 @@ add_named(struct build_env *b, const char *value, bool is_proxy, struct err *e)
 		value += n;
 	}
 	return 0;
-}
-
-static bool
-is_one_of(const char *const *list, const char *word, size_t n)
-{
-	for (; *list; list++)
-		if (strlen(*list) == n && !strncasecmp(*list, word, n))
-			return true;
-	return false;
 }
 
 static bool

@@ -192,7 +192,7 @@ test_npm(void **state)
 	struct build_env b;
 
 	(void)state;
-	put("npm/usr/etc/npmrc", at("cafile = \"@/ca.pem\"\nproxy=inside.example:8080\n"));
+	put("npm/usr/etc/npmrc", at("cafile = \"@/ca.pem\"\nproxy=inside.example:8080\nnodedir=/usr\n"));
 	put("npm/etc/npmrc", "registry=http://not-read.example/\n");
 	put("npm/home/.npmrc", at("; http://comment.example/\n@scope:registry=https://scope.example/x\n"
 				  "//scope.example/:_authToken=${TOKEN_OF_MINE}\n//scope.example/:keyfile=@/key.pem\n"
@@ -200,6 +200,7 @@ test_npm(void **state)
 	put("npm/own", "registry = http://own.example:4873/\n");
 	assert_int_equal(build_env_collect(&b, env, at("@/npm/home"), at("@/npm/etc"), &e), 0);
 	assert_string_equal(bound(&b, "/etc/npmrc"), at("@/npm/usr/etc/npmrc"));
+	assert_null(bound(&b, "/usr"));
 	assert_string_equal(bound(&b, "/etc/pratai-npmrc"), at("@/npm/home/.npmrc"));
 	assert_true(has_var(&b, "npm_config_globalconfig=/etc/npmrc"));
 	assert_true(has_var(&b, "npm_config_userconfig=/etc/pratai-npmrc"));
