@@ -210,11 +210,10 @@ step_session(struct child *c, unsigned index, struct err *e)
 int
 step_caps(struct child *c, unsigned index, struct err *e)
 {
-	(void)c;
 	(void)index;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return err_sys(e, ERR_NODE, "forbid new privileges");
-	return caps_lock(e);
+	return c->spec->caps ? caps_bound(c->spec->caps, e) : caps_lock(e);
 }
 
 /* Loaded once, for init and the command: a load costs as much as half a fork. */

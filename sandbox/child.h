@@ -61,6 +61,8 @@ struct child {
 	int layers[SANDBOX_LAYERS_MAX]; /* detached, then attached below the scratch tmpfs */
 	int binds[SANDBOX_BINDS_MAX];   /* detached */
 	int usr;
+	int disk;  /* detached, then attached below the scratch tmpfs */
+	int sides; /* where upper/ and work/ are: disk, or scratch; not a descriptor of its own */
 	int dev;
 	int pidfd;
 	pid_t pid;

@@ -154,7 +154,7 @@ step_user(struct child *c, unsigned index, struct err *e)
 	    (syscall(SYS_setresgid, gid, gid, gid) || syscall(SYS_setresuid, uid, uid, uid)))
 		return err_sys(e, ERR_NODE, "become uid %u", uid);
 	/* The securebits are locked: the change of uid dropped nothing. */
-	return caps_clear(e);
+	return c->spec->caps ? caps_shrink(c->spec->caps, e) : caps_clear(e);
 }
 
 static const char *

@@ -290,7 +290,7 @@ child_init(struct child *c, const struct sandbox_spec *spec)
 	c->spec = spec;
 	c->rootless = spec->uid_base == 0;
 	c->status_r = c->status_w = c->go_r = c->go_w = c->place_slow = -1;
-	c->usr = c->dev = c->pidfd = c->scratch = c->root = c->tmp = c->shm = c->proc = c->sys_user = -1;
+	c->usr = c->disk = c->sides = c->dev = c->pidfd = c->scratch = c->root = c->tmp = c->shm = c->proc = c->sys_user = -1;
 	c->gate_r = c->gate_w = c->ready_r = c->ready_w = c->word_r = c->word_w = -1;
 	memcpy(c->stdio, spec->stdio, sizeof c->stdio);
 	c->channel = spec->channel;
@@ -306,7 +306,8 @@ child_init(struct child *c, const struct sandbox_spec *spec)
 void
 child_close_copies(struct child *c)
 {
-	int *const fds[] = { &c->status_w, &c->go_r, &c->place_slow, &c->usr,     &c->dev,   &c->scratch,
+	int *const fds[] = { &c->status_w, &c->go_r, &c->place_slow, &c->usr,     &c->disk,
+			     &c->dev,      &c->scratch,
 			     &c->root,     &c->tmp,  &c->shm,        &c->ready_r, &c->ready_w, &c->word_r };
 
 	for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)

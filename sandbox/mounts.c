@@ -5,7 +5,8 @@
  * bounds it and the sandbox's memory cgroup pays for it (its pages are first touched from
  * inside):
  *
- *   upper/ work/   the writable side of the root's overlay
+ *   upper/ work/   the writable side of the root's overlay; or disk/upper/ and disk/work/, when
+ *                  it is to be on disk, bounded by whoever gave it
  *   tmp/ shm/      seen as /tmp and /dev/shm
  *   l0/ l1/ ...    where the layers are attached while the overlay is mounted
  *   usr/ empty/    the machine's /usr, and the second lower layer an overlay without a
@@ -32,6 +33,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/limits.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -68,13 +70,25 @@ clone_tree(const struct sandbox_tree *from, bool recursive, uint64_t attributes,
 	return fd_steal(&tree);
 }
 
-/* Layers whose files are to be seen as the sandbox's own ids: one map for all of them. */
+/* Layers (and what is written on them) whose files are to be seen as the sandbox's own ids: one
+ * map for all of them. */
+static int
+map_tree(const struct child *c, int *ids, int tree, const struct sandbox_tree *of, bool must,
+	 struct err *e)
+{
+	if (*ids < 0 && (*ids = idmap_open(of->ids, c->spec->uid_base, SANDBOX_IDS, e)) < 0)
+		return -1;
+	if (idmap_apply(tree, *ids) && (errno != EINVAL || must))
+		return err_sys(e, ERR_NODE, "map the ids of %s", of->path);
+	return 0;
+}
+
 static int
 map_layers(struct child *c, struct err *e)
 {
 	const struct sandbox_spec *spec = c->spec;
 	CLEAN_FD int ids = -1;
-	uint32_t from = 0;
+	uint32_t from = spec->disk.path ? spec->disk.ids : 0;
 
 	for (unsigned i = 0; i < spec->layer_count && !c->rootless; i++) {
 		if (!spec->layers[i].ids)
@@ -82,12 +96,10 @@ map_layers(struct child *c, struct err *e)
 		if (from && spec->layers[i].ids != from)
 			return err_set(e, ERR_INPUT, "layers of different id ranges");
 		from = spec->layers[i].ids;
-		if (ids < 0 && (ids = idmap_open(from, spec->uid_base, SANDBOX_IDS, e)) < 0)
+		if (map_tree(c, &ids, c->layers[i], &spec->layers[i], false, e))
 			return -1;
-		if (idmap_apply(c->layers[i], ids) && errno != EINVAL)
-			return err_sys(e, ERR_NODE, "map the ids of %s", spec->layers[i].path);
 	}
-	return 0;
+	return spec->disk.path ? map_tree(c, &ids, c->disk, &spec->disk, true, e) : 0;
 }
 
 int
@@ -101,6 +113,8 @@ step_trees(struct child *c, unsigned index, struct err *e)
 		if (c->layers[i] < 0)
 			return -1;
 	}
+	if (spec->disk.path && (c->disk = clone_tree(&spec->disk, false, SAFE, e)) < 0)
+		return -1;
 	if (map_layers(c, e))
 		return -1;
 	if (spec->usr) {
@@ -121,21 +135,24 @@ step_trees(struct child *c, unsigned index, struct err *e)
 	return 0;
 }
 
+/* What is on disk may be there already, but for what is in no overlay. */
 static int
 make_directories(struct child *c, struct err *e)
 {
 	static const struct {
 		const char *name;
 		mode_t mode;
+		bool side;
 	} dirs[] = {
-		{ "upper", 0755 },      { "work", 0755 },      { "tmp", 01777 },
-		{ "shm", 01777 },       { "usr", 0755 },       { "empty", 0555 },
-		{ "root", 0755 },       { "upper/proc", 0755 }, { "upper/dev", 0755 },
-		{ "upper/tmp", 0755 },
+		{ "upper", 0755, true },      { "work", 0755, true },      { "tmp", 01777, false },
+		{ "shm", 01777, false },      { "usr", 0755, false },      { "empty", 0555, false },
+		{ "root", 0755, false },      { "upper/proc", 0755, true }, { "upper/dev", 0755, true },
+		{ "upper/tmp", 0755, true },
 	};
 
 	for (size_t i = 0; i < sizeof dirs / sizeof dirs[0]; i++)
-		if (mkdirat(c->scratch, dirs[i].name, dirs[i].mode))
+		if (mkdirat(dirs[i].side ? c->sides : c->scratch, dirs[i].name, dirs[i].mode) &&
+		    !(errno == EEXIST && dirs[i].side && c->disk >= 0))
 			return err_sys(e, ERR_NODE, "make %s in the sandbox's tmpfs", dirs[i].name);
 	if (c->plan.late_root && (mkdirat(c->scratch, "proc", 0755) || mkdirat(c->scratch, "dev", 0755)))
 		return err_sys(e, ERR_NODE, "make proc and dev in the sandbox's tmpfs");
@@ -172,6 +189,12 @@ step_scratch(struct child *c, unsigned index, struct err *e)
 	c->scratch = tree_new("tmpfs", options, SAFE);
 	if (c->scratch < 0 || tree_attach_at(c->scratch, AT_FDCWD, PLACE))
 		return err_sys(e, ERR_NODE, "mount the sandbox's tmpfs");
+	c->sides = c->scratch;
+	if (c->disk >= 0) {
+		if (mkdirat(c->scratch, "disk", 0755) || tree_attach_at(c->disk, c->scratch, "disk"))
+			return err_sys(e, ERR_NODE, "attach the writable side of the root");
+		c->sides = c->disk;
+	}
 	return make_directories(c, e);
 }
 
@@ -236,8 +259,8 @@ prepare_target(const struct child *c, const char *target, bool directory)
 		have = layers_have(c, prefix, &mode);
 		if (have < 0)
 			return 0;
-		if ((last && !directory ? mknodat(c->scratch, upper, S_IFREG | 0644, 0)
-					: mkdirat(c->scratch, upper, mode)) &&
+		if ((last && !directory ? mknodat(c->sides, upper, S_IFREG | 0644, 0)
+					: mkdirat(c->sides, upper, mode)) &&
 		    errno != EEXIST)
 			return -1;
 	}
@@ -278,9 +301,10 @@ make_resolver(const struct child *c, struct err *e)
 
 	if (layers_have(c, "etc", &mode) < 0)
 		return err_set(e, ERR_INPUT, "/etc: is no directory");
-	if (mkdirat(c->scratch, "upper/etc", mode) && errno != EEXIST)
+	if (mkdirat(c->sides, "upper/etc", mode) && errno != EEXIST)
 		return err_sys(e, ERR_NODE, "make /etc");
-	fd = openat(c->scratch, "upper/etc/resolv.conf", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	fd = open_beneath(c->sides, "upper/etc/resolv.conf", O_WRONLY | O_CREAT, 0644,
+			  RESOLVE_NO_SYMLINKS);
 	if (fd < 0 || fd_write_all(fd, text, sizeof text - 1))
 		return err_sys(e, ERR_NODE, "make /etc/resolv.conf");
 	return 0;
@@ -356,7 +380,8 @@ mount_overlay(struct child *c, const char *lower, struct err *e)
 {
 	char options[1024];
 	bool writable = c->plan.root != ROOT_READONLY;
-	const char *sides = ",upperdir=upper,workdir=work";
+	const char *sides = c->disk >= 0 ? ",upperdir=disk/upper,workdir=disk/work"
+					 : ",upperdir=upper,workdir=work";
 
 	if (c->plan.root == ROOT_PREMOUNT && c->spec->layer_count > 1 && has_image(c)) {
 		if (merge_layers(c, lower, e))
@@ -383,7 +408,8 @@ build_root(struct child *c, struct err *e)
 
 	if (fchdir(c->scratch))
 		return err_sys(e, ERR_NODE, "enter the sandbox's tmpfs");
-	if (c->spec->usr && mkdirat(c->scratch, "upper/usr", 0755))
+	if (c->spec->usr && mkdirat(c->sides, "upper/usr", 0755) &&
+	    !(errno == EEXIST && c->disk >= 0))
 		return err_sys(e, ERR_NODE, "make upper/usr in the sandbox's tmpfs");
 	if (c->plan.root != ROOT_READONLY && prepare_targets(c, e))
 		return -1;

@@ -115,6 +115,10 @@ check(const struct sandbox_spec *spec, struct err *e)
 	if (spec->uid_base && sandbox_gid(spec) >= SANDBOX_IDS - 1)
 		return err_set(e, ERR_INPUT, "gid %u is out of range (0 to %d)", sandbox_gid(spec),
 			       SANDBOX_IDS - 2);
+	if ((spec->caps || spec->disk.path) && !spec->uid_base)
+		return err_set(e, ERR_INPUT, "a root on disk and capabilities are for root's sandboxes");
+	if (spec->caps && spec->uid)
+		return err_set(e, ERR_INPUT, "only uid 0 keeps capabilities");
 	if (strlen(spec->hostname) > 64)
 		return err_set(e, ERR_INPUT, "the host name is longer than 64 characters");
 	return 0;
@@ -194,7 +198,7 @@ plan_make(struct plan *p, const struct sandbox_spec *spec, bool user_xattr, stru
 	p->count = 0;
 	if (check(spec, e))
 		return -1;
-	p->root = user_xattr ? ROOT_OVERLAY : spec->uid_base ? ROOT_PREMOUNT : ROOT_READONLY;
+	p->root = user_xattr || spec->disk.path ? ROOT_OVERLAY : spec->uid_base ? ROOT_PREMOUNT : ROOT_READONLY;
 	if (p->root == ROOT_READONLY && spec->network == SANDBOX_NET_EGRESS)
 		return err_set(e, ERR_NODE, "network egress needs root here, or Linux 6.6");
 	add_caller(p, spec);
@@ -281,8 +285,10 @@ plan_make_ahead(struct plan *p, bool user_xattr, bool late_root)
 int
 plan_check_ahead(const struct sandbox_spec *spec, struct err *e)
 {
-	if (spec->bind_count || spec->filter || spec->network != SANDBOX_NET_NONE)
-		return err_set(e, ERR_INPUT, "a sandbox made ahead has no network, binds or filter of its own");
+	if (spec->bind_count || spec->filter || spec->disk.path || spec->caps ||
+	    spec->network != SANDBOX_NET_NONE)
+		return err_set(e, ERR_INPUT, "a sandbox made ahead has no network, binds, disk, capabilities or "
+			       "filter of its own");
 	return check(spec, e);
 }
 
@@ -293,6 +299,8 @@ print_trees(const struct sandbox_spec *spec, FILE *out)
 		fprintf(out, "%slayer %s", i ? ", " : "", spec->layers[i].path);
 	if (spec->usr)
 		fprintf(out, ", %s", spec->usr);
+	if (spec->disk.path)
+		fprintf(out, ", written to %s", spec->disk.path);
 }
 
 static void

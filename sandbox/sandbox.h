@@ -73,6 +73,10 @@ struct sandbox_bind {
 struct sandbox_spec {
 	struct sandbox_tree layers[SANDBOX_LAYERS_MAX]; /* topmost first; never written */
 	unsigned layer_count;
+	/* A directory that becomes the root's writable side in place of memory: upper/ (empty if there
+	 * are binds beside those below /tmp, or a network) and work/, on a file system with user.*
+	 * attributes, owned by ids.  Path NULL: none. */
+	struct sandbox_tree disk;
 	const char *usr; /* the host's directory to be seen, read-only, at /usr; or NULL */
 	struct sandbox_bind binds[SANDBOX_BINDS_MAX];
 	unsigned bind_count;
@@ -85,6 +89,7 @@ struct sandbox_spec {
 	const char *hostname;
 	uid_t uid; /* inside */
 	const gid_t *gid; /* inside; NULL: the same number as uid */
+	uint64_t caps; /* of the sandbox's own user namespace (1ull << CAP_...), that uid 0 keeps */
 	uint32_t uid_base; /* first host id of the range; 0: the caller's own uid only */
 	int stdio[3];      /* become 0, 1, 2; -1: /dev/null */
 	int channel;       /* becomes 3; -1: none */

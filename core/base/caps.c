@@ -154,7 +154,13 @@ caps_drop_all(struct err *e)
 }
 
 int
-caps_keep(uint64_t mask, struct err *e)
+caps_bound(uint64_t mask, struct err *e)
+{
+	return empty_ambient(e) < 0 || bound(mask, e) < 0 ? -1 : verify_bound(mask, e);
+}
+
+int
+caps_shrink(uint64_t mask, struct err *e)
 {
 	struct cap_sets now;
 
@@ -163,11 +169,15 @@ caps_keep(uint64_t mask, struct err *e)
 	now.permitted &= mask;
 	now.effective = now.permitted;
 	now.inheritable = 0;
-	if (empty_ambient(e) < 0 || bound(mask, e) < 0)
-		return -1;
 	if (set_sets(&now) < 0)
 		return err_sys(e, ERR_NODE, "cannot set the capabilities");
-	return verify_sets(&now, e) < 0 ? -1 : verify_bound(mask, e);
+	return verify_sets(&now, e);
+}
+
+int
+caps_keep(uint64_t mask, struct err *e)
+{
+	return caps_bound(mask, e) < 0 ? -1 : caps_shrink(mask, e);
 }
 
 int

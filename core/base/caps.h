@@ -26,6 +26,14 @@ int caps_lock(struct err *e);
 int caps_clear(struct err *e);
 
 /*
+ * The same for a command that keeps some of them, uid 0 of a user namespace: the bounding set
+ * becomes mask, the ambient one empty; then permitted and effective sets lose what mask has not.
+ * Securebits stay as they are, so that being uid 0 still means something.
+ */
+int caps_bound(uint64_t mask, struct err *e);
+int caps_shrink(uint64_t mask, struct err *e);
+
+/*
  * Keeps those in mask (1ull << CAP_…) that the caller has, in its permitted and effective
  * sets, and drops the rest from all sets; ambient and inheritable become empty.  The
  * bounding set keeps mask too, or a program executed as root would lose them.

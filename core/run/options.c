@@ -18,6 +18,7 @@
 #include "core/run/run.h"
 #include "rootfs/host.h"
 #include "rootfs/store.h"
+#include "sandbox/slots.h"
 
 static const struct opt options[] = {
 	{ "rootfs", 0, "DIR", "directory that becomes the root, unchanged", 0, NULL },
@@ -337,7 +338,7 @@ run_read_options(struct run *r, struct err *e)
 	if (read_sizes(r, e) || read_numbers(r, e) || read_network(r, e) || read_binds(r, e) ||
 	    read_image(r, e) || read_environment(r, e) || read_filter(r, e))
 		return -1;
-	spec->uid_base = geteuid() ? 0 : RUN_UID_BASE;
+	spec->uid_base = geteuid() ? 0 : SLOTS_UID_BASE;
 	if (read_stdio(spec, e))
 		return -1;
 	spec->channel = spec->netns = spec->netns_home = spec->uplink_netns = spec->devices = -1;

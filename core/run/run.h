@@ -16,10 +16,6 @@
 #include "sandbox/watch.h"
 
 enum {
-	/* Above what systemd-nspawn uses (up to 0x6fffffff) and what a node does by default
-	 * (1024 slots from 0x70000000), below the sign bit. */
-	RUN_UID_BASE = 0x74000000,
-	RUN_SLOTS = 1024,
 	RUN_ENV_MAX = 1024, /* variables that can be given */
 };
 

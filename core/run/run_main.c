@@ -5,9 +5,7 @@
  * start, more than a whole sandbox.  Any other command is handed to pratai-client, found
  * beside this program or in PREFIX/lib/pratai, by executing it with the same arguments.
  *
- * As root the sandbox has a range of host ids of its own: slots of 65536 from
- * RUN_UID_BASE, each held by a lock on one byte of a file below /run, so that two runs
- * never share one.  As an ordinary user it has that user's id, and no limits unless a
+ * As root the sandbox has a range of host ids of its own (slots.h).  As an ordinary user it has that user's id, and no limits unless a
  * delegated cgroup allows them.
  */
 #include <errno.h>
@@ -16,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/buf.h"
@@ -25,6 +22,7 @@
 #include "core/base/probe.h"
 #include "core/run/run.h"
 #include "sandbox/report.h"
+#include "sandbox/slots.h"
 
 /* ---- Everything else is pratai-client's ---- */
 
@@ -51,31 +49,6 @@ hand_over(char **argv)
 }
 
 /* ---- What must be had first ---- */
-
-/* A range of ids that nobody else has, held until we end. */
-static int
-take_slot(struct run *r, struct err *e)
-{
-	unsigned first = (unsigned)getpid() % RUN_SLOTS;
-
-	if (mkdir("/run/pratai", 0755) && errno != EEXIST)
-		return err_sys(e, ERR_NODE, "make /run/pratai");
-	r->slots = open("/run/pratai/run-slots", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (r->slots < 0)
-		return err_sys(e, ERR_NODE, "open /run/pratai/run-slots");
-	for (unsigned i = 0; i < RUN_SLOTS; i++) {
-		unsigned slot = (first + i) % RUN_SLOTS;
-		struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = slot, .l_len = 1 };
-
-		if (!fcntl(r->slots, F_OFD_SETLK, &lock)) {
-			r->spec.uid_base = RUN_UID_BASE + slot * SANDBOX_IDS;
-			return 0;
-		}
-		if (errno != EAGAIN && errno != EACCES)
-			return err_sys(e, ERR_NODE, "lock /run/pratai/run-slots");
-	}
-	return err_set(e, ERR_AGAIN, "%d sandboxes are running already", RUN_SLOTS);
-}
 
 static int
 take_group(struct run *r, struct err *e)
@@ -210,7 +183,7 @@ start_and_wait(struct run *r, struct sandbox_outcome *o, struct err *e)
 		r->spec.deadline_ns = clock_mono_ns() + r->timeout_ns;
 	if (sandbox_prepare_caller(e) || take_group(r, e))
 		return -1;
-	if (geteuid() == 0 && take_slot(r, e))
+	if (geteuid() == 0 && (r->slots = slots_take(&r->spec.uid_base, e)) < 0)
 		goto out;
 	if (run_io_open(&r->io, r->spec.stdio, e))
 		goto out;
