@@ -18,7 +18,7 @@ image_import(struct image_store *s, const struct image_import *m, struct image *
 	const struct image_worker worker = {
 		.program = m->program,
 		.verb = "image",
-		.word = m->select ? m->select : m->name,
+		.word = m->select ? m->select : m->name ? m->name : "",
 		.source = m->source,
 		.progress = m->progress,
 		.arg = m->arg,
@@ -29,13 +29,13 @@ image_import(struct image_store *s, const struct image_import *m, struct image *
 	int rc;
 
 	memset(i, 0, sizeof *i);
-	if (image_check_name(m->name, e))
+	if (m->name && image_check_name(m->name, e))
 		return -1;
 	rc = image_worker_run(&worker, s, &temp, name, &text, e);
 	if (rc == 0)
 		rc = image_parse(i, text.data ? text.data : "", text.len, e);
 	if (rc == 0)
-		rc = store_commit(s, temp, m->name, i, e);
+		rc = m->name ? store_commit(s, temp, m->name, i, e) : store_commit_layers(s, temp, i, e);
 	if (name[0])
 		store_discard(s, name);
 	buf_free(&text);

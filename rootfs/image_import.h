@@ -13,7 +13,7 @@
 struct image_import {
 	const char *program; /* path of pratai-unpack */
 	int source;          /* a file or pipe to be read, or a directory */
-	const char *name;    /* that the image is to have */
+	const char *name;    /* that the image is to have; NULL: only its layers are kept */
 	const char *select;  /* which image, of several there; NULL: as name */
 	/* what: "archive", "layer 2 of 3", ...; total 0: not known.  Or NULL. */
 	void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total);

@@ -33,8 +33,8 @@ oci_chain(const char *below, const char *diff, char out[SHA256_HEX_MAX])
 }
 
 /* This machine, in the words of images. */
-static const char *
-this_arch(void)
+const char *
+oci_arch(void)
 {
 	static const char *const words[][2] = {
 		{ "x86_64", "amd64" },   { "aarch64", "arm64" }, { "armv7l", "arm" },
@@ -175,8 +175,8 @@ take_config(struct image_source *s, struct image *i, struct err *e)
 	snprintf(i->created, sizeof i->created, "%s", created ? created : "");
 	if (strcmp(i->os, "linux") != 0)
 		err_set(e, ERR_INPUT, "the image is for %s, not for linux", i->os);
-	else if (i->arch[0] && strcmp(i->arch, this_arch()) != 0)
-		err_set(e, ERR_INPUT, "the image is for %s; this machine is %s", i->arch, this_arch());
+	else if (i->arch[0] && strcmp(i->arch, oci_arch()) != 0)
+		err_set(e, ERR_INPUT, "the image is for %s; this machine is %s", i->arch, oci_arch());
 	else if (!take_diffs(j, i, e) && !take_words("Env", json_get(c, "Env"), &i->env, e) &&
 		 !take_words("Entrypoint", json_get(c, "Entrypoint"), &i->entrypoint, e) &&
 		 !take_words("Cmd", json_get(c, "Cmd"), &i->cmd, e) &&
@@ -265,7 +265,7 @@ is_for_us(const struct json *d)
 	const struct json *p = json_get(d, "platform");
 	const char *os = json_str(p, "os"), *arch = json_str(p, "architecture");
 
-	return (!os || !strcmp(os, "linux")) && (!arch || !strcmp(arch, this_arch()));
+	return (!os || !strcmp(os, "linux")) && (!arch || !strcmp(arch, oci_arch()));
 }
 
 /* How many differ, of those that are images, named (if named) and for us (if ours). */
@@ -320,7 +320,7 @@ pick(const struct json *index, const char *select, struct err *e)
 	if (ours == 1)
 		return one;
 	if (!ours)
-		err_set(e, ERR_INPUT, "the index has no image for linux on %s", this_arch());
+		err_set(e, ERR_INPUT, "the index has no image for linux on %s", oci_arch());
 	else
 		say_names(list, ours, e);
 	return NULL;
@@ -413,7 +413,7 @@ oci_resolve(struct image_source *s, const char *select, struct image *i, struct 
 		i->layers[0].blob_bytes = s->rootfs_bytes;
 		memcpy(i->layers[0].blob, s->rootfs, SHA256_HEX_MAX);
 		snprintf(i->os, sizeof i->os, "linux");
-		snprintf(i->arch, sizeof i->arch, "%.31s", this_arch());
+		snprintf(i->arch, sizeof i->arch, "%.31s", oci_arch());
 		return 0;
 	}
 	j = parse_file(s, s->kind == SOURCE_LAYOUT ? "index.json" : "manifest.json", e);

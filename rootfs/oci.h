@@ -21,6 +21,9 @@ int oci_resolve(struct image_source *s, const char *select, struct image *i, str
 /* When all diff ids are known: what SOURCE_ROOTFS and SOURCE_DOCKER lack. */
 int oci_complete(struct image_source *s, struct image *i, struct err *e);
 
+/* This machine's architecture, as images have it. */
+const char *oci_arch(void);
+
 /* The chain id of a layer on others: below is theirs, or NULL for the lowest layer. */
 void oci_chain(const char *below, const char *diff, char out[SHA256_HEX_MAX]);
 

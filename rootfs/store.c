@@ -21,7 +21,8 @@
 
 enum { NAMES_MAX = 100000 };
 
-const char *const store_parts[STORE_PARTS] = { "refs", "records", "blobs", "blobs/sha256", "layers" };
+const char *const store_parts[STORE_PARTS] = { "refs", "records", "blobs", "blobs/sha256", "layers",
+					     "builds" };
 
 int
 store_root(const char *option, char path[PATH_MAX], struct err *e)

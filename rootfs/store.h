@@ -5,6 +5,7 @@
  *   records/DIGEST    what image.h calls a record, by manifest digest
  *   blobs/sha256/HEX  manifests, configurations and layers as they came
  *   layers/KEY/       unpacked layers
+ *   builds/KEY        what a step of a build made, see store_steps.h
  *   tmp.ID/           an import in the making, or what is being removed
  *   lock
  *
@@ -67,6 +68,9 @@ void store_discard(struct image_store *s, const char *name);
  */
 int store_commit(struct image_store *s, int temp, const char *name, const struct image *i,
 		 struct err *e);
+/* The layers alone, for an image that is not whole yet: until a name leads to them, they last while
+ * the caller has the store open. */
+int store_commit_layers(struct image_store *s, int temp, const struct image *i, struct err *e);
 
 /* The image that the name means, to be freed.  ERR_NOT_FOUND names those that there are; who goes
  * through store_names may meet it: a name can be forgotten at any time. */

@@ -132,19 +132,26 @@ put_names(struct image_store *s, int temp, const char *name, const struct image 
 }
 
 int
-store_commit(struct image_store *s, int temp, const char *name, const struct image *i,
-	     struct err *e)
+store_commit_layers(struct image_store *s, int temp, const struct image *i, struct err *e)
 {
 	/* All content before any name: one call, since a layer has many thousands of files. */
 	if (syncfs(s->dir))
 		return err_sys(e, ERR_NODE, "write the image to disk");
-	if (commit_blob(s, temp, i->manifest, e) || commit_blob(s, temp, i->config, e))
-		return -1;
 	for (unsigned k = 0; k < i->layer_count; k++)
 		if (commit_blob(s, temp, i->layers[k].blob, e) ||
 		    commit_layer(s, temp, i->layers[k].key, e))
 			return -1;
-	if (sync_part(s, "blobs/sha256", e) || sync_part(s, "layers", e))
+	return sync_part(s, "blobs/sha256", e) || sync_part(s, "layers", e) ? -1 : 0;
+}
+
+int
+store_commit(struct image_store *s, int temp, const char *name, const struct image *i,
+	     struct err *e)
+{
+	if (store_commit_layers(s, temp, i, e))
+		return -1;
+	if (commit_blob(s, temp, i->manifest, e) || commit_blob(s, temp, i->config, e) ||
+	    sync_part(s, "blobs/sha256", e))
 		return -1;
 	return put_names(s, temp, name, i, e);
 }

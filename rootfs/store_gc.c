@@ -185,7 +185,7 @@ store_collect(struct image_store *s, struct store_gc *done, struct err *e)
 	/* A record goes before what it names. */
 	rc = find_live(s, &live, e) || collect_part(s, "records", 'm', &live, done, e) ||
 	     collect_part(s, "layers", 'l', &live, done, e) ||
-	     collect_part(s, "blobs/sha256", 'b', &live, done, e);
+	     collect_part(s, "blobs/sha256", 'b', &live, done, e) || store_steps_collect(s, e);
 	free(live.words);
 	return rc ? -1 : 0;
 }

@@ -184,7 +184,7 @@ class Images:
         """Nothing of an import is left, and nothing was written beside the store."""
         if self.store.exists():
             assert not list(self.store.glob("tmp.*"))
-            assert {p.name for p in self.store.iterdir()} == {"refs", "records", "blobs", "layers", "lock"}
+            assert {p.name for p in self.store.iterdir()} == {"refs", "records", "blobs", "layers", "builds", "lock"}
             for p in (self.store / "layers").iterdir():
                 assert p.is_dir() and not p.is_symlink()
 
