@@ -62,8 +62,8 @@ LIBS_client := -lcurl -larchive -lsodium -lcjson -lm
 # ---- programs ----------------------------------------------------------------------
 
 programs := $(B)/pratai $(B)/pratai-client $(B)/pratai-control $(B)/pratai-node \
-	$(B)/pratai-unpack
-all: $(programs) runtimes
+	$(B)/pratai-unpack $(B)/pratai-build
+all: $(programs) runtimes recipes
 .DEFAULT_GOAL := all
 
 include $(wildcard sandbox/*.mk runtimes/*.mk tests/*.mk bench/*.mk)
@@ -84,6 +84,17 @@ $(B)/pratai-control: $(B)/core/api/control_main.o $(call library,core/api) \
 		$(call library,rootfs) $(call library,netio) $(model)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_control)
+
+# core/node for its text of strangers'.
+$(B)/pratai-build: $(B)/core/build/recipe_main.o $(call library,core/build) \
+		$(call library,core/node) $(call library,sandbox) $(call library,rootfs) $(base)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -larchive -lsodium -lcjson -lm
+
+recipes: $(patsubst rootfs/%,$(B)/%,$(wildcard rootfs/recipes/*))
+$(B)/recipes/%: rootfs/recipes/%
+	$(Q)mkdir -p $(@D)
+	$(Q)install -m 0644 $< $@
 
 $(B)/pratai-node: $(B)/core/node/node_main.o $(call library,core/node) $(call library,core/build) \
 		$(call library,sandbox) $(call library,rootfs) $(call library,netio) $(model)
@@ -114,6 +125,7 @@ doctor:
 bin_dir = $(DESTDIR)$(PREFIX)/bin
 sbin_dir = $(DESTDIR)$(PREFIX)/sbin
 lib_dir = $(DESTDIR)$(PREFIX)/lib/pratai
+share_dir = $(DESTDIR)$(PREFIX)/share/pratai
 man_dir = $(DESTDIR)$(PREFIX)/share/man
 doc_dir = $(DESTDIR)$(PREFIX)/share/doc/pratai
 completion_dir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
@@ -131,6 +143,8 @@ install: all
 	cp -R $(B)/runtimes $(lib_dir)/runtimes
 	rm -f $(lib_dir)/runtimes/*/.staged
 	chmod -R u=rwX,go=rX $(lib_dir)/runtimes
+	install -d $(share_dir)/recipes
+	install -m 0644 $(B)/recipes/* $(share_dir)/recipes
 	for m in $(manuals); do \
 		install -D -m 0644 $$m $(man_dir)/man$${m##*.}/$${m##*/} || exit 1; done
 	install -m 0644 $(documents) $(doc_dir)
@@ -142,7 +156,7 @@ uninstall:
 	rm -f $(bin_dir)/pratai $(sbin_dir)/pratai-control $(sbin_dir)/pratai-node \
 		$(completion_dir)/pratai $(unit_dir)/pratai.service
 	rm -f $(foreach m,$(manuals),$(man_dir)/man$(subst .,,$(suffix $m))/$(notdir $m))
-	rm -rf $(lib_dir) $(doc_dir)
+	rm -rf $(lib_dir) $(share_dir) $(doc_dir)
 
 # ---- the main job, shown --------------------------------------------------------------
 
@@ -159,4 +173,4 @@ check-man:
 clean:
 	rm -rf $(B)
 
-.PHONY: all clean runtimes deps doctor install uninstall demo check-man
+.PHONY: all clean runtimes recipes deps doctor install uninstall demo check-man

@@ -41,6 +41,8 @@ struct walk {
 	struct first_name *names;
 	size_t name_count, name_room;
 	uint64_t name_bytes; /* of all names that are kept at once */
+	struct tar_item pending; /* a directory that is no entry yet; its name is the tree_pack's */
+	bool is_pending;
 	char chunk[CHUNK];
 };
 
@@ -61,6 +63,15 @@ cannot(const struct walk *k, struct err *e)
 	names_show(k->path, k->len, shown);
 	errno = errnum;
 	return err_sys(e, ERR_NODE, "read '/%s' of a layer", shown);
+}
+
+static int
+write_item(struct walk *k, const struct tar_item *x, struct err *e)
+{
+	if (k->is_pending && tar_write_item(k->w, &k->pending, e))
+		return -1;
+	k->is_pending = false;
+	return tar_write_item(k->w, x, e);
 }
 
 /* ---- Hard links ---- */
@@ -212,7 +223,7 @@ put_mark(struct walk *k, const char *prefix, const char *name, struct err *e)
 		return refuse(k, "was deleted, and its name is too long to say so in a layer", e);
 	snprintf(path, sizeof path, "%.*s%s%s%s", (int)dir, k->path, name || !k->len ? "" : "/", prefix,
 		 name ? name : "");
-	return tar_write_item(k->w, &x, e);
+	return write_item(k, &x, e);
 }
 
 static int
@@ -259,7 +270,7 @@ put_file(struct walk *k, int dir, const char *name, const struct stat *st, struc
 	x.attributes = a.list;
 	x.attribute_count = a.count;
 	if (rc == 0)
-		rc = tar_write_item(k->w, &x, e) || put_data(k, fd, x.size, e) ? -1 : 0;
+		rc = write_item(k, &x, e) || put_data(k, fd, x.size, e) ? -1 : 0;
 	free_attributes(&a);
 	return rc;
 }
@@ -280,7 +291,7 @@ put_link(struct walk *k, int dir, const char *name, const struct stat *st, struc
 		return -1;
 	x.type = TAR_TYPE_LINK;
 	x.target = target;
-	return tar_write_item(k->w, &x, e);
+	return write_item(k, &x, e);
 }
 
 static int put_directory(struct walk *k, int dir, const char *name, struct err *e);
@@ -314,7 +325,7 @@ put_entry(struct walk *k, int dir, const char *name, struct err *e)
 		return -1;
 	x.type = first ? TAR_TYPE_HARDLINK : TAR_TYPE_FIFO;
 	x.target = first;
-	return tar_write_item(k->w, &x, e);
+	return write_item(k, &x, e);
 }
 
 /* ---- Directories ---- */
@@ -415,12 +426,20 @@ put_directory(struct walk *k, int dir, const char *name, struct err *e)
 	x.attributes = a.list;
 	x.attribute_count = a.count;
 	opaque = a.opaque;
-	if (rc == 0)
-		rc = tar_write_item(k->w, &x, e);
+	if (rc == 0 && k->p->made && !strcmp(k->path, k->p->made) && !opaque && !a.count && !x.uid && !x.gid &&
+	    x.mode == 0755) {
+		k->pending = x;
+		k->pending.name = k->p->made;
+		k->is_pending = true;
+	} else if (rc == 0) {
+		rc = write_item(k, &x, e);
+	}
 	free_attributes(&a);
 	if (rc == 0 && opaque)
 		rc = put_mark(k, OPAQUE_NAME, NULL, e);
-	return rc ? -1 : walk_directory(k, fd, e);
+	rc = rc ? -1 : walk_directory(k, fd, e);
+	k->is_pending = false;
+	return rc;
 }
 
 int

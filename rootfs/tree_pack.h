@@ -28,6 +28,8 @@ struct tree_pack {
 	int top;
 	const char *const *without; /* paths that are left out, with all below */
 	size_t without_count;
+	const char *made; /* a directory that may be there only because what is left out is: if nothing else
+			   * is below, and it is root's 0755, it is no entry.  NULL: none */
 	uint32_t id_base;
 	int64_t epoch;      /* INT64_MAX: times stay */
 	uint64_t bytes_max; /* of all files' sizes */

@@ -25,6 +25,8 @@ enum client_exit {
 
 struct client;
 
+struct image;
+
 enum command_flags {
 	COMMAND_SERVER = 1, /* talks to the control plane: --os-pratai-url, --os-token */
 	COMMAND_OUTPUT = 2, /* prints records: -f, -c, --only-id */
@@ -99,6 +101,7 @@ int cmd_token_list(struct client *c);
 int cmd_token_delete(struct client *c);
 int cmd_image_import(struct client *c);
 int cmd_image_upload(struct client *c);
+int cmd_image_build(struct client *c);
 int cmd_image_export(struct client *c);
 int cmd_image_list(struct client *c);
 int cmd_image_delete(struct client *c);
@@ -121,6 +124,10 @@ int client_delete(struct client *c, const char *prefix);
 /* prefix, operand as a segment, suffix.  ERR_INPUT. */
 int client_path(struct buf *path, const char *prefix, const char *segment, const char *suffix,
 		struct err *e);
+
+/* After image-import and image-build made the image that --name says: to the control plane, if one
+ * who is known there asked for it. */
+int client_upload_made(struct client *c, const struct image *i, bool *uploaded, struct err *e);
 
 /* Waits until the newest version of the function is built; draws a line on a terminal.
  * 0: ready; -1: *e, after the last lines of the build's log went to stderr. */

@@ -88,6 +88,16 @@ static const struct opt token_create_options[] = {
 
 static const struct opt image_options[] = { ROOT_OPTION, { 0 } };
 
+static const struct opt image_build_options[] = {
+	{ .name = "name", .arg = "REF", .help = "what the image is called from now on" },
+	{ .name = "memory", .arg = "SIZE", .help = "limit of each step's memory", .fallback = "2G" },
+	{ .name = "disk", .arg = "SIZE", .help = "limit of what each step writes", .fallback = "10G" },
+	{ .name = "timeout", .arg = "TIME", .help = "limit of each step's time", .fallback = "30m" },
+	{ .name = "no-upload", .help = "keep it on this machine" },
+	ROOT_OPTION,
+	{ 0 },
+};
+
 static const struct opt image_import_options[] = {
 	{ .name = "name", .arg = "REF", .help = "what the image is called from now on" },
 	{ .name = "from", .arg = "NAME", .help = "which image of several there (default: as --name)" },
@@ -157,6 +167,11 @@ static const struct command commands[] = {
 	  "give an image of this machine's store to the control plane",
 	  "Only the layers that it lacks are sent. Functions can then be made with --image REF.\n",
 	  cmd_image_upload },
+	{ "image-build", "FILE", 1, 1, COMMAND_MAY_ASK | COMMAND_OUTPUT, image_build_options,
+	  "build an image by a recipe",
+	  "FILE is a recipe, see pratai-recipe(5), or the name of one that is shipped: seed,\n"
+	  "python3, nodejs.  Steps that were run before, on the same layers, are not run again.\n",
+	  cmd_image_build },
 	{ "image-export", "REF PATH", 2, 2, COMMAND_OUTPUT, image_options,
 	  "write an image as an OCI layout",
 	  "PATH becomes a directory, or a tar when it ends in .tar; - is a tar on standard output.\n",

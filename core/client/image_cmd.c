@@ -1,10 +1,6 @@
 /*
  * image-*: the image store of this machine, and what of it the control plane has.  What reads
  * the images themselves is another process (rootfs/image_import.h).
- *
- * A record of an image, as printed: name, digest (the manifest's), layers, size_bytes (of
- * its blobs), created, architecture, and in image-import what was left out, and whether it was
- * uploaded.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +14,7 @@
 #include "core/base/fdio.h"
 #include "core/base/json.h"
 #include "core/client/client.h"
+#include "core/client/image_record.h"
 #include "core/client/image_upload.h"
 #include "core/client/program.h"
 #include "rootfs/image_export.h"
@@ -39,37 +36,6 @@ open_store(struct client *c, struct image_store *s, enum store_use use, struct e
 
 	return store_root(opt_get(&c->v, "root"), root, e) || image_store_open(s, root, use, say_waiting, e) ? -1
 												       : 0;
-}
-
-/* ---- Records ---- */
-
-/* uploaded: of image-import, with what it left out; else NULL. */
-static char *
-describe(const char *name, const struct image *i, const bool *uploaded)
-{
-	struct json *o = json_object();
-	char digest[SHA256_HEX_MAX + 8];
-	uint64_t bytes = 0;
-	char *text;
-
-	for (unsigned k = 0; k < i->layer_count; k++)
-		bytes += i->layers[k].blob_bytes;
-	snprintf(digest, sizeof digest, "sha256:%s", i->manifest);
-	json_put_str(o, "name", name);
-	json_put_str(o, "digest", digest);
-	json_put_int(o, "layers", i->layer_count);
-	json_put_int(o, "size_bytes", (int64_t)bytes);
-	json_put_str(o, "created", i->created[0] ? i->created : NULL);
-	json_put_str(o, "architecture", i->arch);
-	if (uploaded) {
-		json_put_int(o, "devices_left_out", (int64_t)i->devices);
-		json_put_int(o, "attributes_left_out", (int64_t)i->attributes);
-		json_put_int(o, "owners_changed", (int64_t)i->owners);
-		json_put_bool(o, "uploaded", *uploaded);
-	}
-	text = json_print(o);
-	json_free(o);
-	return text;
 }
 
 static int
@@ -159,9 +125,8 @@ upload(struct client *c, const char *name, const struct image *i, struct api_ans
 	return rc ? -1 : 0;
 }
 
-/* After an import, to where one who is known is. */
-static int
-upload_imported(struct client *c, const struct image *i, bool *uploaded, struct err *e)
+int
+client_upload_made(struct client *c, const struct image *i, bool *uploaded, struct err *e)
 {
 	struct api_answer a = { 0 };
 
@@ -207,11 +172,11 @@ cmd_image_import(struct client *c)
 	if (!opt_given(&c->v, "name"))
 		return client_usage("image-import needs --name REF (see: pratai help image-import)");
 	if (crypto_init(&e) || import(c, &image, &e) ||
-	    upload_imported(c, &image, &uploaded, &e)) {
+	    client_upload_made(c, &image, &uploaded, &e)) {
 		image_free(&image);
 		return client_fail(&e);
 	}
-	text = describe(opt_get(&c->v, "name"), &image, &uploaded);
+	text = image_record_imported(opt_get(&c->v, "name"), &image, uploaded);
 	if (!text)
 		rc = no_memory();
 	else if (render_record(&c->out, span_of(text, strlen(text)), "digest", &e))
@@ -242,7 +207,7 @@ cmd_image_export(struct client *c)
 		rc = client_fail(&e);
 	else if (!strcmp(x.path, "-")) /* standard output is the image */
 		rc = CLIENT_OK;
-	else if (!(text = describe(x.name, &image, NULL)))
+	else if (!(text = image_record(x.name, &image)))
 		rc = no_memory();
 	else if (render_record(&c->out, span_of(text, strlen(text)), "digest", &e))
 		rc = client_fail(&e);
@@ -270,7 +235,7 @@ list(struct client *c, struct image_store *s, char *const *names, size_t count, 
 			rc = 0; /* forgotten meanwhile */
 			continue;
 		}
-		if (rc == 0 && !(text = describe(names[i], &image, NULL)))
+		if (rc == 0 && !(text = image_record(names[i], &image)))
 			rc = err_set(e, ERR_NODE, "no memory");
 		if (text)
 			rows[kept++] = span_of(text, strlen(text));

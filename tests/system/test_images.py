@@ -618,6 +618,18 @@ def test_import_uploads(project, machine, tmp_path):
     assert [i["name"] for i in machine("image-list", "-f", "json").json()] == [name]
 
 
+def test_build_uploads(project, machine, tmp_path):
+    image, name = Image(), fresh()
+    machine("image-import", image.write(tmp_path / "layout"), "--name", name, "--no-upload")
+    (tmp_path / "note").write_text("note")
+    (tmp_path / "r.json").write_text(json.dumps({"base": name, "files": [{"from": "note", "to": "/note"}]}))
+    words = "image-build", tmp_path / "r.json", "--name", name + "-built", "-f", "json"
+    assert machine(*words, "--no-upload").json()["uploaded"] is False and name + "-built" not in project.names()
+    built = machine(*words).json()
+    assert built["uploaded"] is True and built["cached"] == 1
+    assert project.http("GET", quoted(name + "-built")).json()["digest"] == built["digest"]
+
+
 def test_an_image_that_stays_here(project, machine, tmp_path):
     image, name = Image(), fresh()
     layout = image.write(tmp_path / "layout")
