@@ -296,7 +296,7 @@ keep_own(struct child *c)
 {
 	const struct sandbox_spec *spec = c->spec;
 	const int own[] = { c->status_w, c->go_r,    c->word_r,  c->ready_r, c->dev, c->place_slow,
-			    c->usr,      c->scratch, c->root,    c->tmp,     c->shm, c->channel,
+			    c->usr,      c->disk,    c->scratch, c->root,    c->tmp, c->shm, c->channel,
 			    c->stdio[0], c->stdio[1], c->stdio[2] };
 	enum { OWN = sizeof own / sizeof own[0] };
 	int keep[OWN + CGROUP_TASKS_MAX + SANDBOX_LAYERS_MAX + SANDBOX_BINDS_MAX];
