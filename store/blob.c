@@ -168,6 +168,11 @@ blob_put(struct db *db, struct request *r)
 
 	(void)db;
 	paths(r->digest, dir, file);
+	if (r->fd < 0) {
+		if (blob_touch(r->dir_fd, r->digest) < 0)
+			err_set(&r->done.err, ERR_NOT_FOUND, "blob %s does not exist", r->digest);
+		return SQLITE_OK;
+	}
 	if (r->copy && atomic_load(&r->store->closing))
 		err_set(&r->done.err, ERR_AGAIN, "the store is closing");
 	else if (r->copy || !begin(r, dir))

@@ -34,7 +34,8 @@ _Static_assert(TYPE_ASYNC == 0 && TYPE_WAIT == 1 && PAYLOAD_NONE == 0 && PAYLOAD
 		       START_ZYGOTE == 1 && START_SPARE == 2 && START_PRELOAD == 3,
 	       "types, payload kinds and starts on disk");
 _Static_assert(STORE_FUNCTION == 0 && STORE_VERSION == 1 && STORE_TOKEN == 2 &&
-		       STORE_BUILD == 3 && STORE_META == 4,
+		       STORE_BUILD == 3 && STORE_META == 4 && STORE_IMAGE == 5 && STORE_UPLOAD == 6 &&
+		       STORE_DEPENDENCIES == 7,
 	       "kinds of documents on disk");
 
 static const int64_t key_life_us = 24 * 3600 * US_PER_S;

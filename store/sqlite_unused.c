@@ -1,6 +1,8 @@
 /*
- * What nobody needs any more: versions that were superseded, blobs that no document names, and
- * uploads that nothing came of.  The first two are found in the reader's thread.
+ * What nobody needs any more: versions that were superseded, dependencies that no version has,
+ * blobs that no document names, and uploads that nothing came of.  All but the last are found in
+ * the reader's thread.  The document of dependencies keeps no blob: one whose blob is gone is
+ * void, and who asks for it makes the blob young again, in this thread, or learns that.
  *
  * A blob is put before the document that names it is written, so that a look at the
  * documents may come in between: what was put lately stays.  Puts run in this thread, too,
@@ -33,6 +35,12 @@ static const char superseded_sql[] =
 	" OR json_extract(v.json, '$.state') = 'failed'))) ORDER BY v.id LIMIT ?1";
 static const char in_use_sql[] = "SELECT DISTINCT function_id, function_version"
 				 " FROM events INDEXED BY events_unended WHERE state < 2";
+
+static const char dependencies_sql[] =
+	"SELECT d.id FROM docs d WHERE d.kind = 7 AND json_extract(d.json, '$.made_us') < ?2"
+	" AND json_extract(d.json, '$.layer_digest') NOT IN"
+	" (SELECT coalesce(json_extract(json, '$.dependencies_digest'), '') FROM docs WHERE kind = 1)"
+	" ORDER BY d.id LIMIT ?1";
 
 struct candidate {
 	struct id function;
@@ -93,6 +101,33 @@ find_in_use(struct db *db, struct candidate *candidates, size_t count)
 	return rc;
 }
 
+/* After the versions, as far as there is room. */
+static int
+find_dependencies(struct db *db, struct request *r)
+{
+	size_t count = r->done.answer.doc_count;
+	int rc;
+	sqlite3_stmt *st = db_prepare(db, dependencies_sql, &rc);
+
+	if (!st)
+		return rc;
+	sqlite3_bind_int64(st, 1, STORE_LIST_MAX - (int64_t)count);
+	sqlite3_bind_int64(st, 2, r->time_us);
+	while (count < STORE_LIST_MAX && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+		struct store_doc *d = &r->docs[count];
+
+		d->kind = STORE_DEPENDENCIES;
+		d->id = strdup((const char *)sqlite3_column_text(st, 0));
+		r->done.answer.doc_count = ++count;
+		if (!d->id) {
+			rc = SQLITE_NOMEM;
+			break;
+		}
+	}
+	sqlite3_finalize(st);
+	return rc == SQLITE_ROW ? SQLITE_DONE : rc;
+}
+
 int
 version_unused(struct db *db, struct request *r)
 {
@@ -110,8 +145,10 @@ version_unused(struct db *db, struct request *r)
 			free((char *)r->docs[i].id);
 		else
 			r->docs[kept++] = r->docs[i];
-	if (rc == SQLITE_DONE)
+	if (rc == SQLITE_DONE) {
 		r->done.answer.doc_count = kept;
+		rc = find_dependencies(db, r);
+	}
 	r->done.answer.docs = r->docs;
 	free(candidates);
 	return rc == SQLITE_DONE ? SQLITE_OK : rc;
@@ -194,14 +231,15 @@ read_named(struct db *db, struct named *n)
 	int rc, added = SQLITE_OK;
 	sqlite3_stmt *st = db_prepare(db,
 				      "SELECT json_extract(json, '$.package_digest'),"
-				      " json_extract(json, '$.layer_digest')"
+				      " json_extract(json, '$.layer_digest'),"
+				      " json_extract(json, '$.dependencies_digest')"
 				      " FROM docs WHERE kind IN (0, 1)",
 				      &rc);
 
 	if (!st)
 		return rc;
 	while (added == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW)
-		for (int i = 0; i < 2 && added == SQLITE_OK; i++)
+		for (int i = 0; i < 3 && added == SQLITE_OK; i++)
 			added = add_named(n, (const char *)sqlite3_column_text(st, i));
 	sqlite3_finalize(st);
 	return added != SQLITE_OK ? added : rc;

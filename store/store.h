@@ -44,6 +44,7 @@ enum store_kind {
 	STORE_META,     /* the cluster's own: id "scheduler" … */
 	STORE_IMAGE,    /* name: unique within the project, parent: its manifest's digest */
 	STORE_UPLOAD,   /* that the project has uploaded a blob, whose digest is the name */
+	STORE_DEPENDENCIES, /* id: a key (64 hex digits); layer_digest: what was made for it */
 	STORE_KIND_COUNT
 };
 
@@ -101,10 +102,11 @@ void store_doc_list(struct store *s, enum store_kind kind, const char *project,
 void store_doc_delete(struct store *s, enum store_kind kind, const char *id, store_fn fn,
 		      void *arg);
 /*
- * answer.docs: ids of versions that nothing can run any more and no event that has not ended
+ * answer.docs: ids, with their kind, of versions that nothing can run any more and no event that has not ended
  * names, at most STORE_LIST_MAX.  Those are superseded (older than the one that serves and
  * the keep versions before it, or failed and not the latest), or of a function that is not
- * there and whose id is older than before_us: a create writes its version first.
+ * there and whose id is older than before_us: a create writes its version first.  And of
+ * dependencies written last (made_us) before before_us whose layer no version has.
  */
 void store_version_unused(struct store *s, int64_t before_us, unsigned keep, store_fn fn,
 			  void *arg);
@@ -115,7 +117,8 @@ void store_version_unused(struct store *s, int64_t before_us, unsigned keep, sto
  * Keeps the file fd (a regular file; the descriptor stays the caller's and must stay open
  * until the callback) under digest (64 hex digits), which is verified: ERR_INPUT when it
  * differs, also when the blob is there already, which counts as put now then.  Others are
- * served while a large one is copied.
+ * served while a large one is copied.  fd -1: one that is there counts as put now, nothing else;
+ * ERR_NOT_FOUND when it is not.
  */
 void store_blob_put(struct store *s, const char *digest, int fd, store_fn fn, void *arg);
 /* answer.fd, read-only, and answer.len, its size; ERR_NOT_FOUND. */

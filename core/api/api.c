@@ -49,6 +49,8 @@ static const struct route routes[] = {
 	{ "DELETE", "/v1/images/{}", AUTH_TOKEN, 0, "", images_delete },
 	{ "GET", "/v1/node/blobs/{}", AUTH_JOIN, 0, "", node_blob_get },
 	{ "PUT", "/v1/node/blobs/{}", AUTH_JOIN, FUNCTION_LAYER_MAX_BYTES, "", node_blob_put },
+	{ "GET", "/v1/node/dependencies/{}", AUTH_JOIN, 0, "", node_dependencies_get },
+	{ "PUT", "/v1/node/dependencies/{}", AUTH_JOIN, SMALL_BODY_MAX, "", node_dependencies_put },
 };
 enum { ROUTE_COUNT = sizeof routes / sizeof routes[0] };
 

@@ -30,7 +30,7 @@ struct change {
 	uint64_t rev;      /* update: of the document that we read */
 	bool needs_version;
 	uint32_t back_to; /* rollback: the version; 0: none */
-	char layer[65];   /* its, so that nothing need be built */
+	struct version_layers layers; /* its, so that nothing need be built */
 	struct json *image_blobs; /* of the version that is made; NULL: of host, none */
 	struct function_version version;
 	unsigned tries;
@@ -219,7 +219,7 @@ store_change(struct call *c)
 	}
 	g->f.latest++;
 	g->f.state = VERSION_BUILDING;
-	if (g->layer[0]) {
+	if (g->layers.own[0]) {
 		g->f.state = VERSION_READY;
 		g->f.serving = g->f.latest;
 	}
@@ -232,7 +232,8 @@ store_change(struct call *c)
 		return;
 	}
 	g->version.state = g->f.state;
-	memcpy(g->version.layer_digest, g->layer, sizeof g->layer);
+	memcpy(g->version.layer_digest, g->layers.own, sizeof g->layers.own);
+	memcpy(g->version.dependencies_digest, g->layers.dependencies, sizeof g->layers.dependencies);
 	memcpy(g->version.image_digest, g->f.image_digest, sizeof g->version.image_digest);
 	function_version_id(&g->f.id, g->f.latest, id);
 	id_format(&g->f.id, parent);
@@ -376,7 +377,7 @@ on_earlier(void *arg, const struct store_answer *a, const struct err *e)
 	else if (e)
 		call_error(c, e);
 	else if (!(document = json_parse(a->docs[0].json, strlen(a->docs[0].json), &bad)) ||
-		 function_restore(&g->f, document, g->layer, &bad) ||
+		 function_restore(&g->f, document, &g->layers, &bad) ||
 		 check_runtime(c->api, g->f.settings, &bad))
 		call_error(c, &bad);
 	else if (c->request && g->f.image_digest[0])

@@ -12,6 +12,7 @@
  *   blob.c       blobs for nodes, from nodes and from users
  *   images.c     images: their records, and which one a function means
  *   cluster.c    status, nodes' registration
+ *   dependencies.c  which layer nodes made for which dependencies
  */
 #ifndef PRATAI_API_INTERNAL_H
 #define PRATAI_API_INTERNAL_H
@@ -212,6 +213,10 @@ typedef void (*image_fn)(struct call *c, const char *digest, const struct json *
 void image_find(struct call *c, const char *ref, image_fn fn);
 /* The same for an image that c's project has used: answers 409 when it is not there any more. */
 void image_again(struct call *c, const char *digest, const struct json *blobs, image_fn fn);
+
+/* ---- dependencies.c ---- */
+void node_dependencies_get(struct call *c);
+void node_dependencies_put(struct call *c);
 
 /* ---- api.c ---- */
 int api_send(struct api *a, const struct message *m, const void *payload, size_t len, struct err *e);

@@ -69,6 +69,8 @@ struct function_version {
 	char image[IMAGE_NAME_MAX + 1];
 	char image_digest[65]; /* hex, of the image's manifest, which never changes; "": host */
 	char package_digest[65], layer_digest[65]; /* hex; layer: what the build made, "" before */
+	char dependencies_digest[65]; /* hex, of a layer below it that other versions may have, too;
+				       * "": none, or in the same layer */
 	uint32_t memory_mib, tmp_size_mib, cpu_millis, pids, timeout_s, retries, limit;
 	uint32_t output_bytes;
 	char network[16];

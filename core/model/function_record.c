@@ -160,20 +160,25 @@ function_version_outcome(struct json *document, const struct function_version *v
 {
 	replace(document, "state", version_state_name(v->state));
 	replace(document, "layer_digest", v->layer_digest);
+	replace(document, "dependencies_digest", v->dependencies_digest);
 	replace(document, "reason", v->reason);
 }
 
 int
-function_restore(struct function *f, const struct json *document, char layer[65], struct err *e)
+function_restore(struct function *f, const struct json *document, struct version_layers *layers,
+		 struct err *e)
 {
 	static const char *const kept[] = { "name", "description", "tags" };
 	const char *state = json_str(document, "state"), *digest = json_str(document, "package_digest");
 	const char *made = json_str(document, "layer_digest");
 	const char *image = json_str(document, "image_digest");
+	const char *below = json_str(document, "dependencies_digest"); /* NULL: of an earlier release */
 	int64_t version = json_int(document, "version", 0);
 	struct json *settings;
 
-	if (!state || version_state_parse(state) != VERSION_READY || !made || str_copy(layer, 65, made))
+	if (!state || version_state_parse(state) != VERSION_READY || !made ||
+	    str_copy(layers->own, sizeof layers->own, made) ||
+	    str_copy(layers->dependencies, sizeof layers->dependencies, below ? below : ""))
 		return err_set(e, ERR_CONFLICT, "version %lld is not ready: %.20s", (long long)version,
 			       state ? state : "unknown");
 	if (!json_is_object(json_get(document, "settings")) || !digest ||
@@ -191,6 +196,16 @@ function_restore(struct function *f, const struct json *document, char layer[65]
 	f->package_bytes = (uint64_t)json_int(document, "package_bytes", 0);
 	function_settle(f);
 	return 0;
+}
+
+/* Null: none. */
+static void
+put_digest(struct json *j, const char *key, const char *digest)
+{
+	if (digest && *digest)
+		json_put_str(j, key, digest);
+	else
+		json_put_null(j, key);
 }
 
 struct json *
@@ -212,6 +227,7 @@ function_version_record(const struct json *document, uint32_t serving)
 		     json_str(document, "image_digest") ? json_str(document, "image_digest") : "");
 	json_put_str(j, "package_digest", json_str(document, "package_digest"));
 	json_put_int(j, "package_bytes", json_int(document, "package_bytes", 0));
+	put_digest(j, "dependencies_digest", json_str(document, "dependencies_digest"));
 	if (json_get(document, "created_us"))
 		put_time(j, "created_at", json_int(document, "created_us", 0));
 	else

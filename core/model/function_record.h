@@ -52,12 +52,16 @@ struct json *function_version_document(const struct function_version *v, const s
 				       const struct json *image_blobs, int64_t created_us);
 /* Puts the outcome of v's build into its document. */
 void function_version_outcome(struct json *document, const struct function_version *v);
+/* What a version's builds made, as its document names it. */
+struct version_layers {
+	char own[65], dependencies[65];
+};
 /*
  * f as it was at the version whose document this is, but for what makes no version (name,
- * description, tags); *layer: what its build made.  ERR_CONFLICT: it is not ready, or was made
+ * description, tags), and its layers.  ERR_CONFLICT: it is not ready, or was made
  * before documents had settings.
  */
-int function_restore(struct function *f, const struct json *document, char layer[65],
+int function_restore(struct function *f, const struct json *document, struct version_layers *layers,
 		     struct err *e);
 /* What its owner sees of a version, in a list. */
 struct json *function_version_record(const struct json *document, uint32_t serving);

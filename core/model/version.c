@@ -110,6 +110,7 @@ function_version_encode(const struct function_version *v)
 	json_put_str(j, "image_digest", v->image_digest);
 	json_put_str(j, "package_digest", v->package_digest);
 	json_put_str(j, "layer_digest", v->layer_digest);
+	json_put_str(j, "dependencies_digest", v->dependencies_digest);
 	json_put_int(j, "memory_mib", v->memory_mib);
 	json_put_int(j, "tmp_size_mib", v->tmp_size_mib);
 	json_put_int(j, "cpu_millis", v->cpu_millis);
@@ -152,6 +153,15 @@ is_digest(const char *text)
 	return strlen(text) == 64 && strspn(text, "0123456789abcdef") == 64;
 }
 
+/* Empty, or a digest; documents of an earlier release have no such member. */
+static int
+get_late_digest(const struct json *j, const char *key, char out[65])
+{
+	if (!json_get(j, key))
+		return 0;
+	return get_text(j, key, out, 65) || (out[0] && !is_digest(out)) ? -1 : 0;
+}
+
 static const char *
 parse_texts(const struct json *j, struct function_version *v)
 {
@@ -176,11 +186,10 @@ parse_texts(const struct json *j, struct function_version *v)
 		return "runtime";
 	if (get_text(j, "image", v->image, sizeof v->image))
 		return "image";
-	/* Documents of an earlier release have none. */
-	if (json_get(j, "image_digest") &&
-	    (get_text(j, "image_digest", v->image_digest, sizeof v->image_digest) ||
-	     (v->image_digest[0] && !is_digest(v->image_digest))))
+	if (get_late_digest(j, "image_digest", v->image_digest))
 		return "image_digest";
+	if (get_late_digest(j, "dependencies_digest", v->dependencies_digest))
+		return "dependencies_digest";
 	if (get_text(j, "network", v->network, sizeof v->network))
 		return "network";
 	if (get_text(j, "package_digest", v->package_digest, sizeof v->package_digest) ||

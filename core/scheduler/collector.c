@@ -551,6 +551,7 @@ build_result(struct scheduler *s, struct sched_job *job, struct message *m)
 	/* Only the outcome is the node's to say. */
 	v.state = m->version.state;
 	memcpy(v.layer_digest, m->version.layer_digest, sizeof v.layer_digest);
+	memcpy(v.dependencies_digest, m->version.dependencies_digest, sizeof v.dependencies_digest);
 	free(v.reason);
 	v.reason = m->version.reason;
 	m->version.reason = NULL;

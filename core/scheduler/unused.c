@@ -1,8 +1,8 @@
 /*
- * The code of functions that were deleted and of versions that were superseded goes, a while
- * after nothing can need it any more: first the documents, then the blobs that only they
- * named.  Each pass begins anew from what the store says, so that a kill in between costs
- * nothing.
+ * The code of functions that were deleted and of versions that were superseded goes, and the
+ * dependencies that only they had, a while after nothing can need it any more: first the
+ * documents, then the blobs that only they named.  Each pass begins anew from what the store
+ * says, so that a kill in between costs nothing.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +50,9 @@ on_unused(void *arg, const struct store_answer *a, const struct err *e)
 	if (e)
 		log_err("versions that nobody needs could not be found", e);
 	for (size_t i = 0; !e && i < a->doc_count; i++) {
-		store_doc_delete(s->config.store, STORE_VERSION, a->docs[i].id, NULL, NULL);
+		store_doc_delete(s->config.store, a->docs[i].kind, a->docs[i].id, NULL, NULL);
+		if (a->docs[i].kind != STORE_VERSION)
+			continue;
 		store_doc_delete(s->config.store, STORE_BUILD, a->docs[i].id, NULL, NULL);
 		version_forget(s, a->docs[i].id);
 	}

@@ -30,6 +30,7 @@ sample_version(void)
 	memset(v.package_digest, 'a', 64);
 	memset(v.layer_digest, '0', 64);
 	memset(v.image_digest, 'b', 64);
+	memset(v.dependencies_digest, 'c', 64);
 	v.env = strdup("{\"K\":\"v \\\"q\\\" \xc3\xa9\"}");
 	v.reason = strdup("line one\nline two");
 	return v;
@@ -313,6 +314,7 @@ test_every_wrong_member_of_event_and_version_is_named(void **state)
 		{ "version", "type", "5" }, { "version", "name", "null" }, { "version", "runtime", "\"../x\"" },
 		{ "version", "runtime", "\"a/b\"" }, { "version", "image", "1" },
 		{ "version", "image_digest", "\"b\"" }, { "version", "image_digest", "null" },
+		{ "version", "dependencies_digest", "\"c\"" }, { "version", "dependencies_digest", "5" },
 		{ "version", "package_digest", "\"abc\"" }, { "version", "layer_digest", "\"../../etc\"" },
 		{ "version", "memory_mib", "-1" }, { "version", "memory_mib", "1048577" },
 		{ "version", "timeout_s", "86401" }, { "version", "pids", "\"1\"" },

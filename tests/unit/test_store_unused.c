@@ -188,6 +188,81 @@ test_blobs_that_no_document_names(void **state)
 	assert_true(has_blob(f, layer));
 }
 
+static void
+put_dependencies(struct fixture *f, char digit, const char *layer, int64_t made_us)
+{
+	char json[200], key[SHA256_HEX_MAX];
+	struct store_doc d = doc_of(STORE_DEPENDENCIES, key, "", NULL, json);
+
+	memset(key, digit, sizeof(key) - 1);
+	key[sizeof(key) - 1] = '\0';
+	snprintf(json, sizeof(json), "{\"layer_digest\":\"%s\",\"made_us\":%lld}", layer,
+		 (long long)made_us);
+	assert_int_equal(DO(f, store_doc_create, &d), ERR_NONE);
+}
+
+static void
+name_dependencies(struct fixture *f, int version, const char *layer)
+{
+	char json[300], id[STORE_ID_MAX];
+	struct store_doc d = doc_of(STORE_VERSION, id, "p", NULL, json);
+
+	d.parent = OLD_FUNCTION;
+	snprintf(id, sizeof(id), OLD_FUNCTION ".%d", version);
+	snprintf(json, sizeof(json), "{\"version\":%d,\"state\":\"ready\",\"layer_digest\":\"\","
+		 "\"dependencies_digest\":\"%s\"}", version, layer);
+	assert_int_equal(DO(f, store_doc_create, &d), ERR_NONE);
+}
+
+/* The first digits of the keys that nobody needs. */
+static void
+unused_dependencies(struct fixture *f, char out[8])
+{
+	RESULT r = CALL(f, store_version_unused, clock_real_us() - HOUR_US, 0);
+	size_t n = 0;
+
+	assert_int_equal(r->err.cls, ERR_NONE);
+	for (size_t i = 0; i < r->answer.doc_count && n < 7; i++)
+		if (strlen(r->id[i]) == SHA256_HEX_MAX - 1)
+			out[n++] = r->id[i][0];
+	out[n] = '\0';
+}
+
+/* Two versions have one layer; it goes with the second.  What was made just now waits to be
+ * named.  Their document keeps no blob. */
+static void
+test_dependencies(void **state)
+{
+	struct fixture *f = *state;
+	int64_t old = clock_real_us() - 2 * HOUR_US, later = clock_real_us() + HOUR_US;
+	char shared[SHA256_HEX_MAX], lost[SHA256_HEX_MAX], found[8];
+
+	put_function(f, OLD_FUNCTION, 1, 2, "");
+	assert_int_equal(put_blob(f, "shared", shared), ERR_NONE);
+	assert_int_equal(put_blob(f, "lost", lost), ERR_NONE);
+	put_dependencies(f, 'a', shared, old);
+	put_dependencies(f, 'b', lost, old);
+	put_dependencies(f, 'c', lost, clock_real_us());
+	name_dependencies(f, 1, shared);
+	name_dependencies(f, 2, shared);
+	unused_dependencies(f, found);
+	assert_string_equal(found, "b");
+	assert_int_equal(sweep(f, later), 1);
+	assert_true(has_blob(f, shared));
+	assert_false(has_blob(f, lost));
+	assert_int_equal(DO(f, store_blob_put, lost, -1), ERR_NOT_FOUND);
+	assert_int_equal(DO(f, store_blob_put, shared, -1), ERR_NONE);
+	assert_int_equal(DO(f, store_doc_delete, STORE_VERSION, OLD_FUNCTION ".1"), ERR_NONE);
+	unused_dependencies(f, found);
+	assert_string_equal(found, "b");
+	assert_int_equal(sweep(f, later), 0);
+	assert_int_equal(DO(f, store_doc_delete, STORE_VERSION, OLD_FUNCTION ".2"), ERR_NONE);
+	unused_dependencies(f, found);
+	assert_string_equal(found, "ab");
+	assert_int_equal(sweep(f, later), 1);
+	assert_false(has_blob(f, shared));
+}
+
 /* Put again, an old one is as good as new: the document that names it is on its way. */
 static void
 test_old_blobs(void **state)
@@ -202,7 +277,7 @@ test_old_blobs(void **state)
 	assert_int_equal(utimensat(f->dir_fd, path, long_ago, 0), 0);
 	/* Older than the database: of another one. */
 	assert_int_equal(sweep(f, INT64_MAX), 0);
-	assert_int_equal(put_blob(f, "again", digest), ERR_NONE);
+	assert_int_equal(DO(f, store_blob_put, digest, -1), ERR_NONE);
 	assert_int_equal(fstatat(f->dir_fd, path, &st, 0), 0);
 	assert_true(st.st_mtim.tv_sec > long_ago[0].tv_sec);
 	assert_int_equal(sweep(f, INT64_MAX), 1);
@@ -362,6 +437,7 @@ main(void)
 		FIXTURE_TEST(test_versions_without_a_function),
 		FIXTURE_TEST(test_blobs_that_no_document_names),
 		FIXTURE_TEST(test_old_blobs),
+		FIXTURE_TEST(test_dependencies),
 		FIXTURE_TEST(test_blobs_of_two_databases),
 		FIXTURE_TEST(test_blobs_of_images),
 		FIXTURE_TEST(test_kept_blobs),
