@@ -19,7 +19,7 @@
 #include "netio/http_client.h"
 #include "netio/loop.h"
 
-enum { GET_ATTEMPTS = 4, PUT_ATTEMPTS = 7 };
+enum { GET_ATTEMPTS = 4, PUT_ATTEMPTS = 7, DEPENDENCIES_TEXT_MAX = 4 << 10 };
 
 static const uint64_t FIRST_PAUSE_NS = 200 * NS_PER_MS, LAST_PAUSE_NS = 5 * NS_PER_S;
 
@@ -33,6 +33,7 @@ struct blobs {
 struct blob_call {
 	struct blobs *blobs;
 	bool upload, resumes; /* neither: a download into a file of its own */
+	const char *kind; /* the path's word */
 	char digest[65];
 	uint64_t max_bytes;
 	int fd;
@@ -124,7 +125,7 @@ static void attempt(void *arg);
 static void
 fail(struct blob_call *c, struct err *e)
 {
-	err_wrap(e, "%s %.12s…", c->upload ? "upload of" : "download of", c->digest);
+	err_wrap(e, "%s %s/%.12s…", c->upload ? "upload of" : "download of", c->kind, c->digest);
 	if (e->cls != ERR_AGAIN || --c->attempts_left <= 0) {
 		finish(c, e);
 		return;
@@ -198,7 +199,7 @@ ask(struct blob_call *c, struct err *e)
 	char url[2048];
 	struct stat st;
 
-	if (snprintf(url, sizeof url, "%s/v1/node/blobs/%s", b->join, c->digest) >=
+	if (snprintf(url, sizeof url, "%s/v1/node/%s/%s", b->join, c->kind, c->digest) >=
 	    (int)sizeof url)
 		return err_set(e, ERR_INPUT, "the control plane's URL is too long");
 	q.url = url;
@@ -230,7 +231,8 @@ attempt(void *arg)
 }
 
 static struct blob_call *
-call_new(struct blobs *b, const char *digest, blob_fn fn, void *arg, struct err *e)
+call_new(struct blobs *b, const char *kind, const char *digest, blob_fn fn, void *arg,
+	 struct err *e)
 {
 	struct blob_call *c;
 
@@ -244,6 +246,7 @@ call_new(struct blobs *b, const char *digest, blob_fn fn, void *arg, struct err 
 		return NULL;
 	}
 	c->blobs = b;
+	c->kind = kind;
 	c->fd = -1;
 	c->pause_ns = FIRST_PAUSE_NS;
 	c->fn = fn;
@@ -257,11 +260,11 @@ call_new(struct blobs *b, const char *digest, blob_fn fn, void *arg, struct err 
 	return c;
 }
 
-struct blob_call *
-blob_get(struct blobs *b, const char *digest, uint64_t max_bytes, blob_fn fn, void *arg,
-	 struct err *e)
+static struct blob_call *
+get(struct blobs *b, const char *kind, const char *digest, uint64_t max_bytes, blob_fn fn,
+    void *arg, struct err *e)
 {
-	struct blob_call *c = call_new(b, digest, fn, arg, e);
+	struct blob_call *c = call_new(b, kind, digest, fn, arg, e);
 
 	if (!c)
 		return NULL;
@@ -280,7 +283,7 @@ struct blob_call *
 blob_continue(struct blobs *b, const char *digest, int fd, uint64_t max_bytes, blob_fn fn, void *arg,
 	      struct err *e)
 {
-	struct blob_call *c = call_new(b, digest, fn, arg, e);
+	struct blob_call *c = call_new(b, "blobs", digest, fn, arg, e);
 
 	if (!c)
 		return NULL;
@@ -292,10 +295,11 @@ blob_continue(struct blobs *b, const char *digest, int fd, uint64_t max_bytes, b
 	return c;
 }
 
-struct blob_call *
-blob_put(struct blobs *b, const char *digest, int fd, blob_fn fn, void *arg, struct err *e)
+static struct blob_call *
+put(struct blobs *b, const char *kind, const char *digest, int fd, blob_fn fn, void *arg,
+    struct err *e)
 {
-	struct blob_call *c = call_new(b, digest, fn, arg, e);
+	struct blob_call *c = call_new(b, kind, digest, fn, arg, e);
 
 	if (!c)
 		return NULL;
@@ -305,6 +309,31 @@ blob_put(struct blobs *b, const char *digest, int fd, blob_fn fn, void *arg, str
 	c->fd = fd;
 	loop_timer_after(c->timer, 0);
 	return c;
+}
+
+struct blob_call *
+blob_get(struct blobs *b, const char *digest, uint64_t max_bytes, blob_fn fn, void *arg,
+	 struct err *e)
+{
+	return get(b, "blobs", digest, max_bytes, fn, arg, e);
+}
+
+struct blob_call *
+blob_put(struct blobs *b, const char *digest, int fd, blob_fn fn, void *arg, struct err *e)
+{
+	return put(b, "blobs", digest, fd, fn, arg, e);
+}
+
+struct blob_call *
+dependencies_get(struct blobs *b, const char *key, blob_fn fn, void *arg, struct err *e)
+{
+	return get(b, "dependencies", key, DEPENDENCIES_TEXT_MAX, fn, arg, e);
+}
+
+struct blob_call *
+dependencies_put(struct blobs *b, const char *key, int fd, blob_fn fn, void *arg, struct err *e)
+{
+	return put(b, "dependencies", key, fd, fn, arg, e);
 }
 
 void

@@ -1,6 +1,7 @@
 /*
  * Packages and layers by their SHA-256, from and to the control plane:
- * GET and PUT {join}/v1/node/blobs/<digest>.  What may be passing (no answer, 5xx) is tried
+ * GET and PUT {join}/v1/node/blobs/<digest>; and what it knows of dependencies by their key:
+ * /v1/node/dependencies/<key>, a small text each.  What may be passing (no answer, 5xx) is tried
  * again a few times.
  */
 #ifndef PRATAI_NODE_BLOB_H
@@ -46,6 +47,11 @@ struct blob_call *blob_continue(struct blobs *b, const char *digest, int fd, uin
 /* fd: a regular file, which stays the caller's and open until fn. */
 struct blob_call *blob_put(struct blobs *b, const char *digest, int fd, blob_fn fn, void *arg,
 			   struct err *e);
+/* The same for dependencies; what comes, and fd, is the JSON text. */
+struct blob_call *dependencies_get(struct blobs *b, const char *key, blob_fn fn, void *arg,
+				   struct err *e);
+struct blob_call *dependencies_put(struct blobs *b, const char *key, int fd, blob_fn fn, void *arg,
+				   struct err *e);
 void blob_cancel(struct blob_call *c); /* NULL is fine; fn is not called */
 
 #endif

@@ -26,8 +26,8 @@ struct driver_outcome {
 	bool node_lost;            /* the node failed the event: to be run again, not the function's fault */
 	/* builds */
 	enum version_state version_state;
-	char layer_digest[65];
-	uint64_t layer_bytes;      /* of its tar, or zip */
+	char layer_digest[65], dependencies_digest[65];
+	uint64_t layer_bytes;      /* of their tars, or zip */
 	const char *build_log;     /* or NULL */
 	const char *build_reason;  /* why it failed, one sentence, or NULL */
 };

@@ -67,6 +67,7 @@ native_new(const struct native_config *config, struct err *e)
 	}
 	n->driver.ops = &native_ops;
 	LIST_INIT(&n->runs);
+	TAILQ_INIT(&n->claims);
 	n->c = *config;
 	return &n->driver;
 }

@@ -10,6 +10,7 @@
 #include "core/node/driver.h"
 
 struct blobs;
+struct claim;
 struct images;
 struct launcher;
 struct layers;
@@ -41,6 +42,7 @@ struct native {
 	uint64_t memory_mib;  /* promised now */
 	unsigned count;
 	LIST_HEAD(, driver_run) runs;
+	TAILQ_HEAD(, claim) claims; /* core/build/dependencies.c */
 };
 
 /* Nothing of config is owned. */

@@ -1,8 +1,8 @@
 /*
  * One event in one sandbox:
  *
- *   image, then layer there? ──no──► fetched ─┐
- *        └──────────yes───────────────────────┴► sandbox ordered ──► channel, output ──► it is gone ──► outcome
+ *   image, then layers there? ──no──► fetched ─┐
+ *        └──────────yes────────────────────────┴► sandbox ordered ──► channel, output ──► it is gone ──► outcome
  *
  * The outcome is made when nothing of the sandbox is left, so that its usage is the final
  * one.  Which reason counts, in this order: more output than allowed (a property of the
@@ -46,23 +46,32 @@ struct event_run {
 	const struct node_image *image; /* NULL: host, or not there yet */
 	struct image_wait *image_wait;
 	struct layer_wait *wait;
+	const char *fetched; /* which it waits for */
 	struct sandbox_run *sandbox;
 	struct loop_timer *linger;
 	struct output output;
 	struct buf response;
 	struct runtime_reply imported, reply;
 	bool replied, complete, cancelled;
-	bool uses_layer;
+	bool uses[2]; /* the version's layers */
 	struct err malformed; /* class ERR_NONE: it was not */
 	uint64_t accepted_ns, ordered_ns;
 };
+
+/* The function's own, and below it that of its dependencies: "" for none. */
+static const char *
+layer_of(const struct event_run *run, size_t i)
+{
+	return i ? run->version.dependencies_digest : run->version.layer_digest;
+}
 
 static void
 run_free(struct event_run *run)
 {
 	sandbox_run_free(run->sandbox);
-	if (run->uses_layer)
-		layers_unuse(run->base.native->c.layers, run->version.layer_digest);
+	for (size_t i = 0; i < 2; i++)
+		if (run->uses[i])
+			layers_unuse(run->base.native->c.layers, layer_of(run, i));
 	images_unuse(run->base.native->c.images, run->image);
 	image_wait_cancel(run->image_wait);
 	layer_wait_cancel(run->wait);
@@ -265,7 +274,7 @@ on_line(void *arg, const char *line, size_t len)
 		reject(run, &e);
 		return CHANNEL_STOP;
 	}
-	if (reply.type == RUNTIME_LAYER || reply.type == RUNTIME_NETWORK) {
+	if (reply.type != RUNTIME_IMPORTED && reply.type != RUNTIME_RESULT) {
 		err_set(&e, ERR_FUNCTION, "the runtime's answer is malformed: a build's, to an event");
 		reject(run, &e);
 		return CHANNEL_STOP;
@@ -370,8 +379,8 @@ order(struct event_run *run, struct err *e)
 	struct spawn_request r = {
 		.image = run->image ? &run->image->spawn : NULL,
 		.runtime = run->runtime->name,
-		.layers = { v->layer_digest },
-		.layer_count = 1,
+		.layers = { v->layer_digest, v->dependencies_digest },
+		.layer_count = v->dependencies_digest[0] ? 2 : 1,
 		.argv = (const char *const *)run->runtime->command,
 		.workdir = "/function",
 		.memory_bytes = (uint64_t)v->memory_mib << 20,
@@ -406,11 +415,29 @@ order(struct event_run *run, struct err *e)
 	return 0;
 }
 
-static bool
-use_layer(struct event_run *run)
+/* NULL: all of its layers are here, and stay.  Else one that is not. */
+static const char *
+use_layers(struct event_run *run)
 {
-	run->uses_layer = layers_use(run->base.native->c.layers, run->version.layer_digest);
-	return run->uses_layer;
+	for (size_t i = 0; i < 2; i++) {
+		const char *digest = layer_of(run, i);
+
+		if (!run->uses[i] && *digest)
+			run->uses[i] = layers_use(run->base.native->c.layers, digest);
+		if (!run->uses[i] && *digest)
+			return digest;
+	}
+	return NULL;
+}
+
+static void on_layer(void *arg, const struct err *why);
+
+static int
+fetch(struct event_run *run, const char *digest, struct err *e)
+{
+	run->fetched = digest;
+	run->wait = layers_fetch(run->base.native->c.layers, digest, on_layer, run, e);
+	return run->wait ? 0 : -1;
 }
 
 static int proceed(struct event_run *run, struct err *e);
@@ -450,17 +477,18 @@ static int
 proceed(struct event_run *run, struct err *e)
 {
 	const struct native_config *c = &run->base.native->c;
-	const struct function_version *v = &run->version;
+	const char *image = run->version.image_digest, *missing;
 
-	if (v->image_digest[0] && !run->image && !(run->image = images_use(c->images, v->image_digest))) {
-		run->image_wait = images_fetch(c->images, v->image_digest, on_image, run, e);
+	if (image[0] && !run->image && !(run->image = images_use(c->images, image))) {
+		run->image_wait = images_fetch(c->images, image, on_image, run, e);
 		return run->image_wait ? 0 : -1;
 	}
-	if (!use_layer(run)) {
-		run->wait = layers_fetch(c->layers, v->layer_digest, on_layer, run, e);
-		return run->wait ? 0 : -1;
-	}
-	return order(run, e);
+	missing = use_layers(run);
+	if (!missing)
+		return order(run, e);
+	if (missing == run->fetched)
+		return err_set(e, ERR_NODE, "the layer that was fetched is not there");
+	return fetch(run, missing, e);
 }
 
 /* One timer for both: before there is a sandbox it brings the end of a cancelled run (done

@@ -89,6 +89,8 @@ build_result(struct message *m, const struct function_version *v, const struct d
 	/* Still building: this node could not, another one is to try. */
 	m->version.state = o->node_lost ? VERSION_BUILDING : o->version_state;
 	memcpy(m->version.layer_digest, o->layer_digest, sizeof m->version.layer_digest);
+	memcpy(m->version.dependencies_digest, o->dependencies_digest,
+	       sizeof m->version.dependencies_digest);
 	m->build_layer_bytes = o->layer_bytes;
 	free(m->version.reason);
 	m->version.reason = o->build_reason ? strdup(o->build_reason) : NULL;

@@ -188,6 +188,14 @@ parse_members(const struct json *j, struct runtime_reply *out, struct event *ev,
 		out->ok = true;
 		return 0;
 	}
+	if (!strcmp(type, "dependencies")) {
+		out->type = RUNTIME_DEPENDENCIES;
+		out->ok = true;
+		if (out->bytes < 1 || out->bytes > RUNTIME_NEEDS_MAX)
+			return err_set(e, ERR_FUNCTION, "what the build needs is not a text of at most "
+				       "%d bytes", RUNTIME_NEEDS_MAX);
+		return 0;
+	}
 	if (strcmp(type, "result") && strcmp(type, "layer"))
 		return err_set(e, ERR_FUNCTION, "the runtime's answer is malformed: unknown 'type'");
 	if (!json_is_bool(json_get(j, "ok")))

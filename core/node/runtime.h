@@ -11,6 +11,7 @@
  *   {"v":1,"type":"event","event_id":…,"function_id":…,"request_id":…,"source":…,
  *    "attempt":1,"timeout_ms":60000,"payload":"none|json|text|bytes","bytes":N}  payload
  *   {"v":1,"type":"build","network":false,"requirements_timeout_s":N}
+ *   {"v":1,"type":"dependencies","requirements_timeout_s":N,"bytes":N}  what is needed
  *
  * runtime → node, event:
  *   {"v":1,"type":"imported","start_us":N,"import_us":N}          once, before it reads
@@ -25,6 +26,8 @@
  *   {"v":1,"type":"result","ok":false,"error":{…}}               the version has failed
  *   {"v":1,"type":"result","ok":true}        the package is used as it is, if it then exits 0
  *   {"v":1,"type":"network"}                 the build begins again, with network
+ *   {"v":1,"type":"dependencies","bytes":N}  what is needed: packages of others that depend on
+ *   this text alone and make a layer of their own; another answer follows
  *   {"v":1,"type":"layer","ok":true}  then a tar (ustar or pax), until the end of the stream;
  *   it counts only if the build then exits 0.  Its entries are below function/ and opt/deps/.
  */
@@ -40,12 +43,19 @@
 struct buf;
 struct err;
 
-enum { RUNTIME_LINE_MAX = 64 << 10, RUNTIME_TRACEBACK_MAX = 32 << 10 };
+enum { RUNTIME_LINE_MAX = 64 << 10, RUNTIME_TRACEBACK_MAX = 32 << 10,
+       RUNTIME_NEEDS_MAX = 4 << 20 };
 
 /* The line that precedes the payload, with its newline. */
 int runtime_event_line(const struct event *ev, uint64_t timeout_ms, struct buf *out);
 
-enum runtime_message { RUNTIME_IMPORTED, RUNTIME_RESULT, RUNTIME_LAYER, RUNTIME_NETWORK };
+enum runtime_message {
+	RUNTIME_IMPORTED,
+	RUNTIME_RESULT,
+	RUNTIME_LAYER,
+	RUNTIME_NETWORK,
+	RUNTIME_DEPENDENCIES,
+};
 
 struct runtime_reply {
 	enum runtime_message type;
