@@ -82,14 +82,14 @@ function runNpm(npm, args, work, scratch, timeout_s) {
 }
 
 // The directory node_modules below scratch, or null when there is nothing in it.
-async function install(directory, scratch, timeout_s, say) {
+async function install(directory, scratch, timeout_s, say, more = []) {
   const npm = findProgram('npm');
   const work = `${scratch}/npm`;
   const verb = LOCKS.some((name) => fs.existsSync(`${directory}/${name}`)) ? 'ci' : 'install';
   if (!npm) throw new Failure('PackagesFailed', 'npm could not install package.json: this image has no npm');
   prepare(directory, work);
   say(`npm ${verb}`);
-  const { how, lines } = await runNpm(npm, [verb, ...OPTIONS], work, scratch, timeout_s);
+  const { how, lines } = await runNpm(npm, [verb, ...OPTIONS, ...more], work, scratch, timeout_s);
   if (how === 'timeout') throw new Failure('PackagesFailed', `npm did not finish within ${timeout_s} seconds`);
   if (how !== 0) {
     throw new Failure('PackagesFailed', `npm could not install package.json: ${reasonOf(lines)

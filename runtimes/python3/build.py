@@ -2,8 +2,10 @@
 compiles everything, and sends the layer for its sandboxes as a tar (pratai-runtime(7)).
 
 Runs once per version in a build sandbox: the package read-only at /function, /tmp
-writable, no network; when requirements.txt names something that the package has not along it
-asks for that and runs again.  No code of the user's runs in this process; pip runs code of packages in processes
+writable, no network.  When requirements.txt names something that the package has not along,
+the node is told what is needed (needs.py), and what pip installs for that is a layer of its
+own, made here, too, in a sandbox without the package; or, when that does not depend on
+requirements.txt alone, this runs again with network and makes one layer.  No code of the user's runs in this process; pip runs code of packages in processes
 of its own, without the channel.
 
 The same package and the same installed files give the same bytes: entries are sorted,
@@ -71,24 +73,48 @@ def build(runner, root, channel):
     if line is None:
         return
     request = runner._package_codec()[0](line.decode("utf-8"))
+    if request["type"] == "dependencies":
+        needs = channel.read_bytes(request["bytes"])
+        install_needs(runner, root, channel, request, bytes(needs))
+        return
     load("check").check(function, say)
     requirements = load("requirements")
     if requirements.need_network(function) and not request.get("network"):
-        send_message(channel, runner, {"v": 1, "type": "network"})
+        needs = load("needs").of(function + "/requirements.txt")
+        if needs is None:
+            send_message(channel, runner, {"v": 1, "type": "network"})
+        else:
+            send_message(channel, runner, {"v": 1, "type": "dependencies", "bytes": len(needs)},
+                         needs)
+            send_layer(runner, channel, [(function, "function")])
         return
-    deps = requirements.install(function, root + "/tmp",
-                                request.get("requirements_timeout_s") or 600, say)
-    roots = [function] + ([deps] if deps else [])
-    check_size(runner, roots)
+    deps = requirements.install(function, root + "/tmp", timeout_of(request), say)
+    send_layer(runner, channel, [(function, "function")] + ([(deps, "opt/deps")] if deps else []))
+
+
+def install_needs(runner, root, channel, request, needs):
+    """The layer below those of all versions that need the same; no package is here."""
+    directory = root + "/tmp/pratai-requirements"
+    load("needs").unpack(needs, directory)
+    deps = load("requirements").install(directory, root + "/tmp", timeout_of(request), say)
+    send_layer(runner, channel, [(deps, "opt/deps")])
+
+
+def timeout_of(request):
+    return request.get("requirements_timeout_s") or 600
+
+
+def send_layer(runner, channel, trees):
+    check_size(runner, [directory for directory, _ in trees])
     layer = load("layer")
-    plan = layer.plan([(function, "function")] + ([(deps, "opt/deps")] if deps else []))
+    plan = layer.plan(trees)
     send_message(channel, runner, {"v": 1, "type": "layer", "ok": True})
     compiled = layer.send(plan, channel.send, say)
     say("compiled %d modules, %d files in all" % (compiled, len(plan)))
 
 
-def send_message(channel, runner, message):
-    channel.send(runner._package_codec()[1](message).encode("utf-8") + b"\n")
+def send_message(channel, runner, message, body=b""):
+    channel.send(runner._package_codec()[1](message).encode("utf-8") + b"\n" + body)
 
 
 def main():

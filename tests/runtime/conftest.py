@@ -147,18 +147,26 @@ def event(stage, entry, root):
 
 @pytest.fixture
 def build(stage, root):
-    """build(files): the result line, the tar, the log, the exit status."""
+    """build(files): the result line, what it said to need before, the tar, the log, the exit
+    status.  needs: the build of dependencies instead."""
 
-    def run(files, timeout_s=50, env=None, network=True):
+    def run(files, timeout_s=50, env=None, network=True, needs=None):
         write_files(root, {"function/" + name: text for name, text in files.items()})
         p = Process(command_of(stage, "build", root), root / "tmp", env)
         request = {"v": 1, "type": "build", "network": network, "requirements_timeout_s": timeout_s}
-        p.write(json.dumps(request).encode() + b"\n")
+        if needs is not None:
+            request = {"v": 1, "type": "dependencies", "requirements_timeout_s": timeout_s,
+                       "bytes": len(needs)}
+        p.write(json.dumps(request).encode() + b"\n" + (needs or b""))
         result = p.line()
+        said = None
+        if result and result["type"] == "dependencies":
+            said = p.stream.read(result["bytes"])
+            result = p.line()
         tar = p.stream.read()
         out, err, code = p.end()
         error = (result or {}).get("error") or {}
-        return types.SimpleNamespace(result=result, tar=tar, out=out, err=err, code=code,
+        return types.SimpleNamespace(result=result, needs=said, tar=tar, out=out, err=err, code=code,
                                      ok=bool(result and result.get("ok")), type=error.get("type"),
                                      message=error.get("message"))
 

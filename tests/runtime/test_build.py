@@ -1,6 +1,7 @@
 """build.py: checks, requirements, the layer."""
 import importlib.util
 import io
+import json
 import marshal
 import os
 import shutil
@@ -133,11 +134,63 @@ def test_requirements(build, root):
     assert marshal.loads(content(r, pyc)[16:]).co_filename == "/opt/deps/small.py"
 
 
-def test_network_is_asked_for_when_it_is_needed(build):
-    r = build({"main.py": GOOD, "requirements.txt": "small==1.0\n"}, network=False)
-    assert r.result == {"v": 1, "type": "network"} and r.code == 0 and r.tar == b""
-    r = build({"requirements.txt": "# none\n"}, network=False)
-    assert r.ok and r.result["type"] == "layer"
+def needs(build, requirements):
+    """What a build without network says to need, or None: it asks for the network."""
+    r = build({"main.py": GOOD, "requirements.txt": requirements}, network=False)
+    assert r.code == 0 and "pip" not in r.out
+    if r.needs is None:
+        assert r.result == {"v": 1, "type": "network"} and r.tar == b""
+    else:
+        assert r.ok and set(members(r)) > {"function/main.py"} and "opt" not in members(r)
+    return r.needs
+
+
+def test_nothing_is_needed(build):
+    r = build({"main.py": GOOD, "requirements.txt": "# none\n"}, network=False)
+    assert r.ok and r.result["type"] == "layer" and r.needs is None
+
+
+@pytest.mark.parametrize("text", [
+    "small==1.0\n", "small", "small[a,b] >= 1, != 1.5 ; python_version > '3'  # why\n",
+    "--index-url https://index.example/simple\n--pre\nsmall ~= 1.0 --hash=sha256:abc\n",
+    "small==1.0 \\\n    --hash=sha256:abc\n    # via x\n", "small @ https://example.com/x.whl\n",
+    "-i https://index.example/\n--no-binary :all:\nsmall\n"])
+def test_needs_that_can_be_shared(build, text):
+    assert json.loads(needs(build, text))["requirements"]
+
+
+@pytest.mark.parametrize("text", [
+    "./pkg", "pkg/", "/function/pkg", "x-1.0-py3-none-any.whl", "x-1.0.tar.gz", "-r other.txt", "-c c.txt",
+    "--requirement=other.txt", "-e .", "small @ file:///function/x.whl", "git+https://example.com/x",
+    "small @ git+https://example.com/x", "small==${VERSION}", "--find-links wheels", "-f ./wheels",
+    "--index-url file:///function/index", "small --global-option=x", "small \\\n -r other.txt",
+    b"# coding: latin-1\nsmall\n", b"\xff\xfe", "\ufeffsmall"])
+def test_needs_of_its_own(build, text):
+    assert needs(build, text) is None
+
+
+def test_needs_are_the_same_for_the_same(build):
+    one = needs(build, "small==1.0\nother\n")
+    assert needs(build, "# say\r\n\r\n  small==1.0 \r\nother") == one
+    assert needs(build, "small==1.1\nother\n") != one
+
+
+def test_dependencies_alone(build, root):
+    wheel(root / "wheels", "small", {"small.py": "x = 'small'\n"})
+    said = needs(build, "small==1.0\n")
+    shutil.rmtree(root / "function")
+    r = build({}, needs=said, env=offline(root))
+    assert r.ok and r.code == 0, (r.result, r.err)
+    m = members(r)
+    assert "opt/deps/small.py" in m and all(n.startswith("opt") for n in m)
+    assert sum(n.endswith(".pyc") for n in m) == 1 and "Successfully installed small-1.0" in r.out
+
+
+def test_dependencies_that_do_not_exist(build, root):
+    said = needs(build, "no-such-thing==9\n")
+    r = build({}, needs=said, env=offline(root))
+    assert r.type == "RequirementsFailed" and r.code == 1 and r.tar == b""
+    assert r.message.endswith("No matching distribution found for no-such-thing==9")
 
 
 @pytest.mark.parametrize("directory", ["wheels", "vendor"])
@@ -154,7 +207,7 @@ def test_wheels_that_came_along(build, root, directory):
 
 def test_vendored_modules_are_no_wheels(build):
     r = build({"main.py": GOOD, "requirements.txt": "small\n", "vendor/x.py": ""}, network=False)
-    assert r.result["type"] == "network"
+    assert r.needs is not None
 
 
 def test_file_of_the_package_as_requirement(build, root):
