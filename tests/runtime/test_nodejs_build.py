@@ -181,3 +181,43 @@ def test_build_that_never_comes(stage, root):
     p = Process(command_of(stage, "build", root), root)
     p.socket.shutdown(1)
     assert p.line() is None and p.end()[2] == 0
+
+
+def said(build, files=None, **members_of):
+    r = build({"main.js": GOOD, "package.json": package(**members_of), **(files or {})}, network=False)
+    if r.needs is None:
+        assert r.result == {"v": 1, "type": "network"}
+    else:
+        assert r.result == ACCEPTED
+    return r.needs
+
+
+@pytest.mark.parametrize("spec", ["1.0.0", "^1 || ~2.0", "latest", "*", "npm:@a/other@^1", "https://example.com/x.tgz"])
+def test_needs_that_can_be_shared(build, spec):
+    one = said(build, dependencies={"b": "1", "a": spec})
+    assert json.loads(one)["package"] == {"dependencies": {"b": "1", "a": spec}}
+    assert said(build, name="another", dependencies={"a": spec, "b": "1"}, scripts={"test": "x"}) == one
+    assert said(build, dependencies={"a": spec, "b": "2"}) != one
+
+
+@pytest.mark.parametrize("spec", ["file:lib", "./lib", "../x", "lib.tgz", "~/lib", "git+https://example.com/x", "user/repo",
+                                  "github:user/repo", "workspace:*", "link:lib", 5])
+def test_needs_of_its_own(build, spec):
+    assert said(build, dependencies={"a": spec}) is None
+    assert said(build, dependencies={"a": "1"}, overrides={"b": {"c": spec}}) is None
+
+
+@pytest.mark.parametrize("files,more", [
+    ({}, {"workspaces": ["lib"]}), ({}, {"scripts": {"postinstall": "x"}}), ({".npmrc": ""}, {}), ({"binding.gyp": ""}, {}),
+    ({"package-lock.json": "{"}, {}), ({"package-lock.json": '{"packages": {"node_modules/a": {"hasInstallScript": true}}}'}, {}),
+    ({"npm-shrinkwrap.json": '{"packages": {"node_modules/a": {"resolved": "file:a.tgz"}}}'}, {}),
+    ({"package-lock.json": '{"packages": {"node_modules/a": {"resolved": "lib", "link": true}}}'}, {})])
+def test_what_else_decides(build, files, more):
+    assert said(build, files, dependencies={"a": "1"}, **more) is None
+
+
+def test_dependencies_that_cannot_be_had(build, root):
+    needs = said(build, dependencies={"thing": "1.0.0"})
+    subprocess.run(["rm", "-rf", root / "function"], check=True)
+    r = build({}, needs=needs, env=OFFLINE)
+    assert r.type == "PackagesFailed" and "ECONNREFUSED" in r.message and r.code == 1
