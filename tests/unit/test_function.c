@@ -672,7 +672,7 @@ test_a_version_keeps_its_image(void **state)
 	struct function f = { .id = { { 9 } }, .latest = 1 };
 	struct function_version v;
 	struct json *blobs = parse("[\"" DIGEST "\"]"), *document, *record;
-	char layer[65];
+	struct version_layers layers;
 	struct err e;
 
 	(void)state;
@@ -690,11 +690,11 @@ test_a_version_keeps_its_image(void **state)
 	json_free(record);
 	json_free(f.settings);
 	f.settings = create("{\"name\":\"f\"}", &e);
-	assert_int_equal(function_restore(&f, document, layer, &e), 0);
+	assert_int_equal(function_restore(&f, document, &layers, &e), 0);
 	assert_string_equal(json_str(f.settings, "image"), "debian");
 	assert_string_equal(f.image_digest, DIGEST);
 	json_remove(document, "image_digest"); /* of an earlier release */
-	assert_int_equal(function_restore(&f, document, layer, &e), 0);
+	assert_int_equal(function_restore(&f, document, &layers, &e), 0);
 	assert_string_equal(f.image_digest, "");
 	json_free(document);
 	document = function_version_document(&v, &f, NULL, 1);
