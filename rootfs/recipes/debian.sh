@@ -26,7 +26,7 @@ fetch() {
 		--skip=check/empty,check/signed-by,cleanup/apt/cache,output/dev,output/mknod \
 		--aptopt="$apt/fetch.conf" --aptopt="Dir::Etc::netrcparts \"$apt/auth/\"" \
 		--aptopt="Dir::Etc::trustedparts \"$apt/trusted.gpg.d/\"" \
-		--include='?essential' --include=apt --include=ca-certificates --include=usr-is-merged "$1" /target /tmp/sources.d/*
+		--include='?essential' --include=apt --include=ca-certificates --include='?exact-name(usr-is-merged)' "$1" /target /tmp/sources.d/*
 }
 
 configure() {

@@ -387,6 +387,22 @@ def test_no_source_of_packages(builds):
         assert p.stderr.count("\n") == 1
 
 
+def test_sources_for_another_suite(tmp):
+    """The machine's suite becomes the image's, wherever it stands as one."""
+    for name in "from", "to":
+        (tmp / name).mkdir()
+    (tmp / "from/a.sources").write_text("URIs: http://own.example/own x\nSuites: own own-updates own-security own\nComponents: main\n")
+    (tmp / "from/b.list").write_text("deb http://h.example/ own/updates main\ndeb http://h.example/own myown main own2\n")
+    script = (PRATAI.parent / "recipes/sources.sh").read_text().replace("/tmp/pratai/apt/sources", str(tmp / "from"))
+    must("sh", "-c", script, "-", "new", tmp / "to", env=dict(os.environ, PRATAI_MACHINE_SUITE="own"))
+    assert (tmp / "to/a.sources").read_text() == (
+        "URIs: http://own.example/own x\nSuites: new new-updates new-security new\nComponents: main\n")
+    assert (tmp / "to/b.list").read_text() == (
+        "deb http://h.example/ new/updates main\ndeb http://h.example/own myown main own2\n")
+    must("sh", "-c", script, "-", "new", tmp / "to", env={k: v for k, v in os.environ.items() if k != "PRATAI_MACHINE_SUITE"})
+    assert "own-updates" in (tmp / "to/a.sources").read_text()
+
+
 # ---- Debian ----
 
 @pytest.fixture(scope="session")
