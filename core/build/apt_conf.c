@@ -111,8 +111,7 @@ take_key(struct collect *c, const char *path, struct buf *out, struct err *e)
 	char name[64];
 
 	snprintf(name, sizeof name, "keys/%u%s", c->keys++,
-		 dot && (!strcmp(dot, ".asc") || !strcmp(dot, ".gpg") || !strcmp(dot, ".crt") ||
-			 !strcmp(dot, ".pem")) ? dot : "");
+		 dot && str_is_word(".asc|.gpg|.crt|.pem", dot) ? dot : "");
 	if (copy_file(c, path, name, e))
 		return -1;
 	return buf_printf(out, APT_CONF_SHOWN "/%s", name) ? err_set(e, ERR_NODE, "no memory for sources") : 0;
@@ -237,6 +236,12 @@ dump(struct buf *out, struct err *e)
 	return rc;
 }
 
+static bool
+names(const char *line, size_t name, const char *word)
+{
+	return memmem(line, name, word, strlen(word));
+}
+
 /* Of Acquire:: what says how a source is reached and believed, but no private key. */
 static bool
 is_taken(const char *line)
@@ -251,8 +256,8 @@ is_taken(const char *line)
 		size_t n = strlen(wanted[i]);
 
 		if (!strncasecmp(line, wanted[i], n))
-			return !memmem(line, name, "SslKey", 6) && !memmem(line, name, "SslCert", 7) &&
-			       !memmem(line, name, "AutoDetect", 10) && !memmem(line, name, "Auto-Detect", 11);
+			return !names(line, name, "SslKey") && !names(line, name, "SslCert") &&
+			       !names(line, name, "AutoDetect") && !names(line, name, "Auto-Detect");
 	}
 	return false;
 }
@@ -265,10 +270,10 @@ put_setting(struct collect *c, const char *line, size_t len, struct buf *out, st
 	if (!quote || !is_taken(line))
 		return 0;
 	end = memchr(quote + 1, '"', (size_t)(line + len - quote) - 1);
-	if (end && memmem(line, (size_t)(quote - line), "::Proxy", 7))
+	if (end && names(line, (size_t)(quote - line), "::Proxy"))
 		egress_names_add(c->names, quote + 1, (size_t)(end - quote) - 1, 1);
 	/* Certificates are shown, too. */
-	if (memmem(line, (size_t)(quote - line), "CaInfo", 6) || memmem(line, (size_t)(quote - line), "CAInfo", 6))
+	if (names(line, (size_t)(quote - line), "CaInfo") || names(line, (size_t)(quote - line), "CAInfo"))
 		return put_keys(c, line, len, out, e) || buf_puts(out, "\n") ? -1 : 0;
 	return buf_put(out, line, len) || buf_puts(out, "\n") ? -1 : 0;
 }
@@ -279,7 +284,8 @@ put_settings(struct collect *c, struct err *e)
 	static const char places[] =
 		"Dir::Etc::main \"/dev/null\";\nDir::Etc::parts \"/dev/null\";\n"
 		"Dir::Etc::sourcelist \"/dev/null\";\nDir::Etc::sourceparts \"/tmp/sources.d/\";\n"
-		"Dir::Etc::trusted \"/dev/null\";\nDir::Etc::trustedparts \"" APT_CONF_SHOWN "/trusted.gpg.d/\";\n"
+		"Dir::Etc::trusted \"/dev/null\";\n"
+		"Dir::Etc::trustedparts \"" APT_CONF_SHOWN "/trusted.gpg.d/\";\n"
 		"Dir::Etc::netrc \"/dev/null\";\nDir::Etc::netrcparts \"" APT_CONF_SHOWN "/auth/\";\n";
 	struct buf text = { .max = FILE_BYTES_MAX + 65536 }, out = { .max = FILE_BYTES_MAX };
 	int rc = dump(&text, e);
@@ -325,8 +331,8 @@ apt_conf_collect(const char *etc, const char *path, struct egress_names *names, 
 	    each_file(&c, etc, "apt/sources.list.d", lists, take_source, e))
 		return -1;
 	if (!c.sources)
-		return err_set(e, ERR_NOT_FOUND, "this machine has no source of Debian packages (%s/apt/sources.list, "
-			       "sources.list.d)", etc);
+		return err_set(e, ERR_NOT_FOUND, "this machine has no source of Debian packages "
+			       "(%s/apt/sources.list, sources.list.d)", etc);
 	snprintf(file, sizeof file, "%s/apt/trusted.gpg", etc);
 	if (copy_file(&c, file, "trusted.gpg.d/machine.gpg", e) ||
 	    each_file(&c, etc, "apt/trusted.gpg.d", keys, take_trusted, e))

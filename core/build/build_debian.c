@@ -47,11 +47,13 @@ fetch(struct build_step *st, const char *suite, const char *disk, struct err *e)
 	struct step_run *r = calloc(1, sizeof *r);
 	CLEAN_FD int root = open(st->w->b->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	char host[PATH_MAX], target[PATH_MAX], variable[80];
-	struct step_command c = { .argv = argv, .disk = disk, .workdir = "/", .network = true, .apt = true };
+	struct step_command c = { .argv = argv, .disk = disk, .workdir = "/", .network = true,
+				  .apt = true };
 	int rc = r ? 0 : err_set(e, ERR_NODE, "no memory for a step");
 
 	if (rc == 0)
-		rc = build_path(host, st->w->b->root, HOST_ROOT, e) || build_path(target, disk, "upper/target", e);
+		rc = build_path(host, st->w->b->root, HOST_ROOT, e) ||
+		     build_path(target, disk, "upper/target", e) ? -1 : 0;
 	if (rc == 0 && access("/usr/bin/mmdebstrap", X_OK))
 		rc = err_set(e, ERR_NOT_FOUND, "mmdebstrap is not on this machine (package mmdebstrap)");
 	if (rc == 0 && (root < 0 || mkdir(target, 0755) || chown(target, IMAGE_ID_BASE, IMAGE_ID_BASE)))
@@ -84,7 +86,8 @@ configure(struct build_step *st, const char *disk, struct err *e)
 	if (rc == 0 && (mkdir(empty, 0755) || chown(empty, IMAGE_ID_BASE, IMAGE_ID_BASE)))
 		rc = err_sys(e, ERR_NODE, "make %.200s", empty);
 	if (rc == 0) {
-		r->spec.layers[0] = (struct sandbox_tree){ .at = AT_FDCWD, .path = empty, .ids = IMAGE_ID_BASE };
+		r->spec.layers[0] = (struct sandbox_tree){ .at = AT_FDCWD, .path = empty,
+							   .ids = IMAGE_ID_BASE };
 		r->spec.layer_count = 1;
 		rc = step_command_on(st, r, &c, e);
 	}
@@ -97,7 +100,8 @@ make(struct build_step *st, struct tar_writer *t, void *arg, struct err *e)
 {
 	char fetched[PATH_MAX], disk[PATH_MAX], from[PATH_MAX], to[PATH_MAX];
 
-	if (step_disk(st, "fetched", fetched, e) || fetch(st, arg, fetched, e) || step_disk(st, "disk", disk, e))
+	if (step_disk(st, "fetched", fetched, e) || fetch(st, arg, fetched, e) ||
+	    step_disk(st, "disk", disk, e))
 		return -1;
 	if (build_path(from, fetched, "upper/target", e) || build_path(to, disk, "upper", e))
 		return -1;

@@ -68,7 +68,8 @@ chain_of(const struct image *i, char chain[SHA256_HEX_MAX])
 }
 
 void
-step_begin(struct build_step *st, struct work *w, struct image *image, const char *kind, const char *what)
+step_begin(struct build_step *st, struct work *w, struct image *image, const char *kind,
+	   const char *what)
 {
 	char chain[SHA256_HEX_MAX], epoch[24];
 
@@ -164,8 +165,8 @@ make_point(int points, const char *target, bool directory, struct err *e)
 		bool last = !target[at + n + strspn(target + at + n, "/")];
 
 		snprintf(path, sizeof path, "%.*s", (int)(at + n) - 1, target + 1);
-		if ((last && !directory ? mknodat(points, path, S_IFREG | 0644, 0) : mkdirat(points, path, 0755)) &&
-		    errno != EEXIST)
+		if ((last && !directory ? mknodat(points, path, S_IFREG | 0644, 0)
+					: mkdirat(points, path, 0755)) && errno != EEXIST)
 			return err_sys(e, ERR_NODE, "make %.200s for a build", target);
 		if (fchownat(points, path, IMAGE_ID_BASE, IMAGE_ID_BASE, AT_SYMLINK_NOFOLLOW))
 			return err_sys(e, ERR_NODE, "make %.200s for a build", target);
@@ -320,7 +321,8 @@ show_log(const struct build_step *st, const struct step_run *r)
 }
 
 int
-step_command_on(struct build_step *st, struct step_run *r, const struct step_command *c, struct err *e)
+step_command_on(struct build_step *st, struct step_run *r, const struct step_command *c,
+		struct err *e)
 {
 	const char **envp = calloc(BUILD_ENV_WORDS + 1, sizeof *envp);
 	int rc = envp ? 0 : err_set(e, ERR_NODE, "no memory for an environment");
@@ -374,8 +376,14 @@ step_pack(struct build_step *st, const char *disk, bool whole, struct tar_writer
 	const struct work *w = st->w;
 	char path[PATH_MAX];
 	CLEAN_FD int top = -1;
-	struct tree_pack p = { .without = without, .without_count = whole ? 0 : 4, .made = whole ? NULL : "etc", .id_base = IMAGE_ID_BASE,
-			       .epoch = w->b->epoch, .bytes_max = w->b->limits.disk_bytes };
+	struct tree_pack p = {
+		.without = without,
+		.without_count = whole ? 0 : sizeof without / sizeof *without,
+		.made = whole ? NULL : "etc",
+		.id_base = IMAGE_ID_BASE,
+		.epoch = w->b->epoch,
+		.bytes_max = w->b->limits.disk_bytes,
+	};
 
 	if (build_path(path, disk, "upper", e))
 		return -1;
@@ -397,8 +405,7 @@ say(const struct build_step *st, const char *how)
 
 /* The layer's blob, packed, in the layout; i grows by it. */
 static int
-make_blob(struct build_step *st, int (*make)(struct build_step *, struct tar_writer *, void *, struct err *), void *arg,
-	  struct err *e)
+make_blob(struct build_step *st, step_make_fn make, void *arg, struct err *e)
 {
 	struct image_layer *l = &st->image->layers[st->image->layer_count];
 	char part[PATH_MAX], to[PATH_MAX], name[SHA256_HEX_MAX + 32];
@@ -433,8 +440,8 @@ draw(void *arg, const char *what, uint64_t done, uint64_t total)
 {
 	(void)arg;
 	(void)what;
-	if (total)
-		fprintf(stderr, "\r\033[Kunpacking %d %%", (int)(done * 100 / total > 100 ? 100 : done * 100 / total));
+	if (total && done <= total)
+		fprintf(stderr, "\r\033[Kunpacking %d %%", (int)(done * 100 / total));
 }
 
 /* As any image's layer: read, verified and unpacked by the unpacker; its key is what we need. */
@@ -459,7 +466,8 @@ import_layer(struct build_step *st, struct err *e)
 		rc = image_import(st->w->s, &m, taken, e);
 	if (st->w->b->live)
 		fputs("\r\033[K", stderr);
-	if (rc == 0 && (taken->layer_count != i->layer_count || strcmp(taken->layers[k].diff, i->layers[k].diff)))
+	if (rc == 0 && (taken->layer_count != i->layer_count ||
+			strcmp(taken->layers[k].diff, i->layers[k].diff)))
 		rc = err_set(e, ERR_NODE, "the unpacker took another layer");
 	if (rc == 0) {
 		memcpy(i->layers[k].key, taken->layers[k].key, sizeof i->layers[k].key);
@@ -482,8 +490,7 @@ now_text(const struct work *w, char out[64])
 }
 
 static int
-make_layer(struct build_step *st, const char *key,
-	   int (*make)(struct build_step *, struct tar_writer *, void *, struct err *), void *arg, struct err *e)
+make_layer(struct build_step *st, const char *key, step_make_fn make, void *arg, struct err *e)
 {
 	struct image *i = st->image;
 	struct store_step made = { 0 };
@@ -507,8 +514,7 @@ make_layer(struct build_step *st, const char *key,
 }
 
 int
-step_done(struct build_step *st, int (*make)(struct build_step *st, struct tar_writer *t, void *arg, struct err *e),
-	  void *arg, struct err *e)
+step_done(struct build_step *st, step_make_fn make, void *arg, struct err *e)
 {
 	struct image *i = st->image;
 	uint8_t digest[SHA256_BYTES];

@@ -27,8 +27,8 @@ run_and_pack(struct build_step *st, struct step_command *c, struct tar_writer *t
 	char disk[PATH_MAX];
 
 	c->disk = disk;
-	return step_disk(st, "disk", disk, e) || step_command(st, c, e) || step_pack(st, disk, false, t, e) ? -1
-													    : 0;
+	return step_disk(st, "disk", disk, e) || step_command(st, c, e) ||
+			       step_pack(st, disk, false, t, e) ? -1 : 0;
 }
 
 static int
@@ -204,7 +204,8 @@ take_base(struct work *w, const char *base, struct image *i, struct err *e)
 	if (recipe_is_shipped(base, w->b->recipes, path)) {
 		err_clear(e);
 		if (w->depth == BUILD_DEPTH_MAX)
-			return err_set(e, ERR_INPUT, "recipes are built on each other more than %d deep", BUILD_DEPTH_MAX);
+			return err_set(e, ERR_INPUT, "recipes are built on each other more than %d deep",
+				       BUILD_DEPTH_MAX);
 		return build(w, path, base, i, e);
 	}
 	if (!str_starts(base, DEBIAN))

@@ -46,9 +46,9 @@ void step_words(struct build_step *st, const struct image_words *words);
 int step_script(struct build_step *st, const char *name, struct err *e);
 
 struct tar_writer;
+typedef int (*step_make_fn)(struct build_step *st, struct tar_writer *t, void *arg, struct err *e);
 /* Finds its layer, or has make write it.  Then the image has it. */
-int step_done(struct build_step *st, int (*make)(struct build_step *st, struct tar_writer *t, void *arg, struct err *e),
-	      void *arg, struct err *e);
+int step_done(struct build_step *st, step_make_fn make, void *arg, struct err *e);
 
 /* A new directory with upper/ and work/ below the step's; its path. */
 int step_disk(struct build_step *st, const char *name, char path[PATH_MAX], struct err *e);
@@ -64,7 +64,8 @@ struct step_command {
 };
 int step_command(struct build_step *st, const struct step_command *c, struct err *e);
 /* The same with other layers: r->spec has layers and usr. */
-int step_command_on(struct build_step *st, struct step_run *r, const struct step_command *c, struct err *e);
+int step_command_on(struct build_step *st, struct step_run *r, const struct step_command *c,
+		    struct err *e);
 /* What was written to disk, as a layer; whole: nothing is left out. */
 int step_pack(struct build_step *st, const char *disk, bool whole, struct tar_writer *t, struct err *e);
 

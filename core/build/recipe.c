@@ -64,7 +64,8 @@ is_clean(const char *path)
 	for (;; path++) {
 		size_t n = strcspn(path, "/");
 
-		if (!n || n > NAME_MAX || (n == 1 && path[0] == '.') || (n == 2 && !strncmp(path, "..", 2)))
+		if (!n || n > NAME_MAX || (n == 1 && path[0] == '.') ||
+		    (n == 2 && !strncmp(path, "..", 2)))
 			return false;
 		path += n;
 		if (!*path)
@@ -93,7 +94,8 @@ take_packages(struct recipe *r, const struct json *j, struct err *e)
 
 		if (!strchr(LOWER DIGITS, name[0]) || !name[0] ||
 		    name[strspn(name, LOWER UPPER DIGITS "+-.:=~")])
-			return err_set(e, ERR_INPUT, "'packages' has '%.80s', which is no package's name", name);
+			return err_set(e, ERR_INPUT, "'packages' has '%.80s', which is no package's name",
+				       name);
 	}
 	return 0;
 }
@@ -131,17 +133,19 @@ take_file(const struct json *j, struct recipe_file *f, struct err *e)
 		else if (!strcmp(key, "mode"))
 			rc = take_mode(m, &f->mode, e);
 		else
-			rc = err_set(e, ERR_INPUT, "'files' has '%.60s', which is none of from, to, mode", key);
+			rc = err_set(e, ERR_INPUT, "'files' has '%.60s', which is none of from, to, mode",
+				     key);
 		if (rc)
 			return -1;
 	}
 	if (!f->from || !f->to)
 		return wrong("files", "has an entry without 'from' or 'to'", e);
 	if (f->from[0] == '/' || !is_clean(f->from))
-		return err_set(e, ERR_INPUT, "'files': from '%.200s' is not a path below the recipe's directory "
-			       "(relative, without '..')", f->from);
+		return err_set(e, ERR_INPUT, "'files': from '%.200s' is not a path below the recipe's "
+			       "directory (relative, without '..')", f->from);
 	if (f->to[0] != '/' || !is_clean(f->to + 1))
-		return err_set(e, ERR_INPUT, "'files': to '%.200s' is not an absolute path without '..'", f->to);
+		return err_set(e, ERR_INPUT, "'files': to '%.200s' is not an absolute path without '..'",
+			       f->to);
 	return 0;
 }
 

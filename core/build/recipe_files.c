@@ -100,11 +100,14 @@ copy_names(struct copy *c, int fd, struct dirent **names, int count, struct err 
 		if (!strcmp(name, ".") || !strcmp(name, ".."))
 			continue;
 		if (snprintf(c->to + len, sizeof c->to - len, "/%s", name) >= (int)(sizeof c->to - len))
-			return err_set(e, ERR_INPUT, "'files': a path below %.200s is too long", c->file->from);
+			return err_set(e, ERR_INPUT, "'files': a path below %.200s is too long",
+				       c->file->from);
 		if (!strncmp(name, ".wh.", 4))
-			return err_set(e, ERR_INPUT, "'files': /%.300s has a name that begins with '.wh.', which no "
-				       "image can hold", c->to);
+			return err_set(e, ERR_INPUT, "'files': /%.300s has a name that begins with '.wh.', "
+				       "which no image can hold", c->to);
 		below = openat(fd, name, OPEN_FLAGS);
+		if (below < 0 && errno == ELOOP)
+			return err_set(e, ERR_INPUT, "'files': /%.300s: its source is a symbolic link", c->to);
 		if (below < 0)
 			return cannot(c, e);
 		if (copy_any(c, below, e))
@@ -121,8 +124,8 @@ copy_directory(struct copy *c, int fd, const struct stat *st, struct err *e)
 	int count, rc;
 
 	if (c->file->mode >= 0)
-		return err_set(e, ERR_INPUT, "'files': %.200s is a directory, for which no mode can be given",
-			       c->file->from);
+		return err_set(e, ERR_INPUT, "'files': %.200s is a directory, for which no mode can be "
+			       "given", c->file->from);
 	if (c->depth == DEPTH_MAX)
 		return err_set(e, ERR_INPUT, "'files': directories below %.200s are too deep", c->file->from);
 	if (give_head(c, TAR_TYPE_DIR, 0755, st, e))
@@ -167,7 +170,8 @@ copy_all(const struct recipe *r, struct copy *c, struct err *e)
 		c->file = &r->files[i];
 		snprintf(c->to, sizeof c->to, "%s", c->file->to + 1);
 		if (fd < 0 && (errno == ELOOP || errno == EXDEV))
-			return err_set(e, ERR_INPUT, "'files': %.200s is, or is behind, a symbolic link", c->file->from);
+			return err_set(e, ERR_INPUT, "'files': %.200s is, or is behind, a symbolic link",
+				       c->file->from);
 		if (fd < 0)
 			return cannot(c, e);
 		if (copy_any(c, fd, e))

@@ -56,8 +56,8 @@ take_epoch(struct image_build *b, struct err *e)
 
 	b->epoch = INT64_MAX;
 	if (text && *text && str_int(text, 0, 253402300799, &b->epoch))
-		return err_set(e, ERR_INPUT, "SOURCE_DATE_EPOCH: '%.40s' is not a number of seconds since 1970",
-			       text);
+		return err_set(e, ERR_INPUT, "SOURCE_DATE_EPOCH: '%.40s' is not a number of seconds "
+			       "since 1970", text);
 	return 0;
 }
 
@@ -81,8 +81,8 @@ run(struct image_build *b, struct err *e)
 	int rc;
 
 	if (geteuid() != 0)
-		return err_set(e, ERR_DENIED, "image-build needs root: a build has all users of its image, which "
-			       "an ordinary user's sandbox cannot have");
+		return err_set(e, ERR_DENIED, "image-build needs root: a build has all users of its image, "
+			       "which an ordinary user's sandbox cannot have");
 	if (find_places(unpacker, recipes, e) || take_epoch(b, e) || crypto_init(e) ||
 	    dir_make(AT_FDCWD, b->root, 0755, e))
 		return -1;
@@ -92,7 +92,8 @@ run(struct image_build *b, struct err *e)
 	b->root = root;
 	b->unpacker = unpacker;
 	b->recipes = recipes;
-	rc = sandbox_prepare_caller(e) || image_store_open(&s, root, STORE_ADD, NULL, e) || image_build(b, &s, e);
+	rc = sandbox_prepare_caller(e) || image_store_open(&s, root, STORE_ADD, NULL, e) ||
+	     image_build(b, &s, e) ? -1 : 0;
 	image_store_close(&s);
 	return rc;
 }

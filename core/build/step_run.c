@@ -144,7 +144,8 @@ supervise(struct watcher *w, struct err *e)
 		}
 		until = until < w->look_ns ? until : w->look_ns;
 		until = until > now ? until - now : 0;
-		t = (struct timespec){ .tv_sec = (time_t)(until / NS_PER_S), .tv_nsec = (long)(until % NS_PER_S) };
+		t = (struct timespec){ .tv_sec = (time_t)(until / NS_PER_S),
+				       .tv_nsec = (long)(until % NS_PER_S) };
 		p[n] = (struct pollfd){ .fd = w->signals, .events = POLLIN };
 		p[n + 1] = (struct pollfd){ .fd = w->out, .events = POLLIN };
 		if (ppoll(p, n + 2, &t, NULL) < 0) {
@@ -193,7 +194,8 @@ judge(const struct watcher *w, struct err *e)
 	case SANDBOX_NOT_EXECUTABLE:
 		return err_set(e, ERR_FUNCTION, "%s", o->error.text);
 	default:
-		return err_set(e, ERR_NODE, "its sandbox: %s%s%s", o->error.step, o->error.step[0] ? ": " : "",
+		return err_set(e, ERR_NODE, "its sandbox: %s%s%s", o->error.step,
+			       o->error.step[0] ? ": " : "",
 			       o->error.text[0] ? o->error.text : sandbox_reason_name(o->reason));
 	}
 }

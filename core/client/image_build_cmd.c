@@ -115,13 +115,14 @@ print(struct client *c, const char *root, const struct buf *answer, struct err *
 	struct json *counts = json_parse(answer->data, answer->len, e);
 	bool uploaded = false;
 	char *text = NULL;
-	int rc = counts ? image_store_open(&s, root, STORE_READ, NULL, e) || store_image(&s, opt_get(&c->v, "name"),
-										  &image, e) ? -1 : 0 : -1;
+	const char *name = opt_get(&c->v, "name");
+	int rc = !counts || image_store_open(&s, root, STORE_READ, NULL, e) ||
+		 store_image(&s, name, &image, e) ? -1 : 0;
 
 	image_store_close(&s);
 	if (rc == 0)
 		rc = client_upload_made(c, &image, &uploaded, e);
-	if (rc == 0 && !(text = image_record_built(opt_get(&c->v, "name"), &image, json_int(counts, "steps", 0),
+	if (rc == 0 && !(text = image_record_built(name, &image, json_int(counts, "steps", 0),
 						   json_int(counts, "cached", 0), uploaded)))
 		rc = err_set(e, ERR_NODE, "no memory");
 	if (rc == 0)
