@@ -55,9 +55,9 @@ $(B)/%.o: %.c Makefile
 
 base := $(call library,core/base)
 model := $(call library,core/model) $(base)
-LIBS_control := -lzmq -lcurl -lmicrohttpd -lsqlite3 -larchive -lsodium -lcjson -lpthread -lm
-LIBS_node := -lzmq -lcurl -larchive -lseccomp -lsodium -lcjson -lm
-LIBS_client := -lcurl -larchive -lsodium -lcjson -lm
+LIBS_control := -lzmq -lcurl -lmicrohttpd -lsqlite3 -larchive -lsodium -lcrypto -lcjson -lpthread -lm
+LIBS_node := -lzmq -lcurl -larchive -lseccomp -lsodium -lcrypto -lcjson -lm
+LIBS_client := -lcurl -larchive -lsodium -lcrypto -lcjson -lm
 
 # ---- programs ----------------------------------------------------------------------
 
@@ -89,7 +89,7 @@ $(B)/pratai-control: $(B)/core/api/control_main.o $(call library,core/api) \
 $(B)/pratai-build: $(B)/core/build/recipe_main.o $(call library,core/build) \
 		$(call library,core/node) $(call library,sandbox) $(call library,rootfs) $(base)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -larchive -lsodium -lcjson -lm
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -larchive -lsodium -lcrypto -lcjson -lm
 
 recipes: $(patsubst rootfs/%,$(B)/%,$(wildcard rootfs/recipes/*))
 $(B)/recipes/%: rootfs/recipes/%
@@ -107,7 +107,7 @@ $(B)/pratai-node: $(B)/core/node/node_main.o $(call library,core/node) $(call li
 
 packages += build-essential pkg-config python3 python3-pip \
 	libzmq3-dev libseccomp-dev libcap-dev libarchive-dev libcjson-dev \
-	libcurl4-openssl-dev libmicrohttpd-dev libsqlite3-dev libsodium-dev \
+	libcurl4-openssl-dev libssl-dev libmicrohttpd-dev libsqlite3-dev libsodium-dev \
 	libcmocka-dev mandoc python3-pytest python3-requests busybox-static \
 	curl zip unzip strace procps iproute2 util-linux nftables slirp4netns \
 	zstd xz-utils umoci buildah skopeo mmdebstrap \

@@ -62,4 +62,4 @@ $(exec_stage)/runtime.json: runtimes/exec/runtime.json
 
 $(B)/pratai-unpack: $(B)/core/build/unpack_main.o $(B)/core/build/unpack_lock.o \
 		$(call library,rootfs) $(B)/sandbox/seccomp.o $(base)
-	$(CC) $(LDFLAGS) -o $@ $^ -larchive -lsodium -lcjson -lm
+	$(CC) $(LDFLAGS) -o $@ $^ -larchive -lsodium -lcrypto -lcjson -lm

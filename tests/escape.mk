@@ -9,6 +9,6 @@ $(B)/tests/escape/probe: $(wildcard tests/escape/probe*.c) tests/escape/probe.h
 $(B)/tests/escape/ask: $(B)/tests/escape/ask.o $(call library,sandbox) $(call library,rootfs) $(base) \
 		$(B)/pratai-spawner
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) -larchive -lsodium -lseccomp -lm
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) -larchive -lsodium -lcrypto -lseccomp -lm
 
 unit-tests: $(B)/tests/escape/probe $(B)/tests/escape/ask

@@ -9,7 +9,7 @@ UNIT ?= $(basename $(notdir $(wildcard tests/unit/test_*.c)))
 UNIT_MODULES ?= $(modules)
 unit_libraries = $(foreach m,$(UNIT_MODULES),$(call library,$(m)))
 unit_programs = $(UNIT:%=$(B)/tests/unit/%)
-LIBS_unit := -lcmocka -lzmq -lcurl -lmicrohttpd -lsqlite3 -larchive -lseccomp -lcap -lsodium \
+LIBS_unit := -lcmocka -lzmq -lcurl -lmicrohttpd -lsqlite3 -larchive -lseccomp -lcap -lsodium -lcrypto \
 	-lcjson -lpthread -lm
 
 $(B)/tests/unit/test_%: $(B)/tests/unit/test_%.o $(unit_libraries)

@@ -1,17 +1,21 @@
 #include "core/base/crypto.h"
 
+/* Of OpenSSL only the bare hash: its state is ours, it allocates nothing, reads no configuration
+ * and fails never.  It uses the processor's instructions for SHA, which libsodium does not. */
+#define OPENSSL_API_COMPAT 0x10100000L
+#include <openssl/sha.h>
 #include <sodium.h>
 
 #include "core/base/err.h"
 #include "core/base/str.h"
 
-_Static_assert(sizeof(struct sha256) >= sizeof(crypto_hash_sha256_state), "room for the state");
-_Static_assert(SHA256_BYTES == crypto_hash_sha256_BYTES, "the size of a digest");
+_Static_assert(sizeof(struct sha256) >= sizeof(SHA256_CTX), "room for the state");
+_Static_assert(SHA256_BYTES == SHA256_DIGEST_LENGTH, "the size of a digest");
 
-static crypto_hash_sha256_state *
+static SHA256_CTX *
 state_of(struct sha256 *h)
 {
-	return (crypto_hash_sha256_state *)(void *)h->state;
+	return (SHA256_CTX *)(void *)h->state;
 }
 
 int
@@ -25,25 +29,30 @@ crypto_init(struct err *e)
 void
 sha256_init(struct sha256 *h)
 {
-	crypto_hash_sha256_init(state_of(h));
+	SHA256_Init(state_of(h));
 }
 
 void
 sha256_update(struct sha256 *h, const void *data, size_t len)
 {
-	crypto_hash_sha256_update(state_of(h), data, len);
+	SHA256_Update(state_of(h), data, len);
 }
 
 void
 sha256_final(struct sha256 *h, uint8_t digest[SHA256_BYTES])
 {
-	crypto_hash_sha256_final(state_of(h), digest);
+	SHA256_Final(digest, state_of(h));
 }
 
 void
 sha256(const void *data, size_t len, uint8_t digest[SHA256_BYTES])
 {
-	crypto_hash_sha256(digest, data, len);
+	struct sha256 h;
+
+	/* Not SHA256(), which in OpenSSL 3 loads providers and a configuration. */
+	sha256_init(&h);
+	sha256_update(&h, data, len);
+	sha256_final(&h, digest);
 }
 
 void

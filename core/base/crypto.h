@@ -1,5 +1,5 @@
 /*
- * SHA-256, random bytes and comparison in constant time, from libsodium.
+ * SHA-256 from OpenSSL's libcrypto; random bytes and comparison in constant time from libsodium.
  */
 #ifndef PRATAI_CRYPTO_H
 #define PRATAI_CRYPTO_H

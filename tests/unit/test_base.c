@@ -11,6 +11,7 @@
 
 #include "core/base/buf.h"
 #include "core/base/clock.h"
+#include "core/base/crypto.h"
 #include "core/base/err.h"
 #include "core/base/id.h"
 #include "core/base/str.h"
@@ -412,6 +413,42 @@ test_times_go_out_and_back(void **state)
 	assert_true(clock_mono_ns() >= before);
 }
 
+/* ---- SHA-256 ---- */
+
+/* FIPS 180-2, appendix B; the million in pieces of every length around a block's. */
+static void
+test_digests(void **state)
+{
+	static const struct { const char *text, *hex; } known[] = {
+		{ "", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" },
+		{ "abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" },
+		{ "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+		  "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1" },
+	};
+	uint8_t digest[SHA256_BYTES];
+	char hex[SHA256_HEX_MAX], piece[130];
+	struct sha256 h;
+	size_t left = 1000000;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+		sha256_hex(known[i].text, strlen(known[i].text), hex);
+		assert_string_equal(hex, known[i].hex);
+	}
+	memset(piece, 'a', sizeof piece);
+	sha256_init(&h);
+	sha256_update(&h, piece, 0);
+	for (size_t n = 0; left; n = (n + 1) % sizeof piece) {
+		size_t len = n < left ? n : left;
+
+		sha256_update(&h, piece, len);
+		left -= len;
+	}
+	sha256_final(&h, digest);
+	str_hex(digest, sizeof digest, hex);
+	assert_string_equal(hex, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
 int
 main(void)
 {
@@ -430,6 +467,7 @@ main(void)
 		cmocka_unit_test(test_ids_as_text),
 		cmocka_unit_test(test_times_as_text),
 		cmocka_unit_test(test_times_go_out_and_back),
+		cmocka_unit_test(test_digests),
 	};
 
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
