@@ -12,7 +12,7 @@ $(B)/bench/floor $(B)/bench/true: $(B)/bench/%: bench/%.c Makefile
 $(B)/bench/spawn_bench: $(B)/bench/spawn_bench.o $(call library,sandbox) $(call library,rootfs) \
 		$(base)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lm
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lsodium -lcrypto -lcjson -lm
 
 bench-launch: $(bench_programs)
 	BUILD=$(B) $(PYTHON) bench/launch.py
@@ -20,11 +20,16 @@ bench-launch: $(bench_programs)
 bench-egress: all $(bench_programs)
 	BUILD=$(B) $(PYTHON) bench/egress.py
 
+# IMAGE: options of image.py, such as --large.
+bench-image: all $(bench_programs)
+	BUILD=$(B) $(PYTHON) bench/image.py $(IMAGE)
+
 bench: deps
 	@sh packaging/deps.sh $(bench_packages)
 	$(Q)$(MAKE) all $(bench_programs)
 	BUILD=$(B) $(PYTHON) bench/launch.py
 	BUILD=$(B) $(PYTHON) bench/egress.py
 	BUILD=$(B) $(PYTHON) bench/webhook.py
+	BUILD=$(B) $(PYTHON) bench/image.py
 
-.PHONY: bench bench-launch bench-egress
+.PHONY: bench bench-launch bench-egress bench-image

@@ -6,7 +6,8 @@
  * STORE is an empty directory; the layer of STORE/layers/sha256/aa…a is what launch.py put
  * there.  A line "true 8" on standard input asks for eight sandboxes of /bench/true at once
  * ("python": /usr/bin/python3 -c pass; "true 8 egress": with that network, for a spawner that
- * may give it) and is answered by one line of JSON:
+ * may give it; "@NAME 1": of /bench/true on the store's image NAME) and is answered by one
+ * line of JSON:
  *
  *   us        from just before each request is sent until its result is read: by then no
  *             process of that sandbox is left
@@ -30,12 +31,15 @@
 #include "core/base/clock.h"
 #include "core/base/err.h"
 #include "rootfs/host.h"
+#include "rootfs/image.h"
+#include "rootfs/store.h"
 #include "sandbox/spawner.h"
 
 enum { AT_ONCE_MAX = 256, UID_BASE = 0x7a000000, WAIT_MS = 30000 };
 #define LAYER "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 static struct spawner spawner;
+static const char *root; /* of the store */
 
 static _Noreturn void
 die(const char *what, const struct err *e)
@@ -71,16 +75,36 @@ start(char **argv, bool egress)
 		die("start", &e);
 }
 
+/* The layers of the store's image, as a node names them to its spawner. */
+static const struct spawn_image *
+find_image(const char *name)
+{
+	static struct spawn_image found;
+	static struct image image; /* large */
+	struct image_store store;
+	struct err e = { 0 };
+
+	if (image_store_open(&store, root, STORE_READ, NULL, &e) || store_image(&store, name, &image, &e))
+		die(name, &e);
+	found.layer_count = 0;
+	for (unsigned k = image.layer_count; k-- > image.base;)
+		memcpy(found.layers[found.layer_count++], image.layers[k].key, sizeof found.layers[0]);
+	image_free(&image);
+	image_store_close(&store);
+	return &found;
+}
+
 static void
-ask(const char *command, enum spawn_network network, uint64_t tag)
+ask(const char *command, const struct spawn_image *image, enum spawn_network network, uint64_t tag)
 {
 	static const char *const native[] = { "/bench/true", NULL };
 	static const char *const python[] = { "/usr/bin/python3", "-c", "pass", NULL };
 	static const char *const env[] = { "PATH=/usr/bin", "HOME=/tmp", "LANG=C.UTF-8", NULL };
 	struct spawn_request r = {
 		.tag = tag,
+		.image = image,
 		.layers = { LAYER },
-		.layer_count = 1,
+		.layer_count = image ? 0 : 1,
 		.argv = strcmp(command, "python") ? native : python,
 		.envp = env,
 		.workdir = "/",
@@ -132,11 +156,12 @@ burst(const char *command, enum spawn_network network, unsigned count)
 	static uint64_t asked[AT_ONCE_MAX], us[AT_ONCE_MAX];
 	static uint32_t setup_us[AT_ONCE_MAX];
 	struct spawn_result r = { 0 };
+	const struct spawn_image *image = *command == '@' ? find_image(command + 1) : NULL;
 	uint64_t first = clock_mono_ns(), last;
 
 	for (unsigned i = 0; i < count; i++) {
 		asked[i] = clock_mono_ns();
-		ask(command, network, i);
+		ask(command, image, network, i);
 	}
 	for (unsigned i = 0; i < count; i++) {
 		hear(&r);
@@ -167,6 +192,7 @@ main(int argc, char **argv)
 		fprintf(stderr, "usage: spawn_bench SPAWNER RUNTIMES STORE [egress]\n");
 		return 2;
 	}
+	root = argv[3];
 	start(argv, argc == 5);
 	while (fgets(line, sizeof line, stdin)) {
 		int words = sscanf(line, "%15s %u %15s", command, &count, network);
