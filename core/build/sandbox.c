@@ -160,7 +160,8 @@ judge(const struct build_run *b, const struct spawn_result *r, struct err *e)
 		return err_set(e, ERR_NODE, "the build's sandbox: %s: %s", r->step,
 			       r->text[0] ? r->text : "lost");
 	if (r->reason == SPAWN_SETUP_FAILED)
-		return err_set(e, ERR_FUNCTION, "the build cannot start: %s", r->text);
+		return err_set(e, ERR_FUNCTION, "the runtime '%s' cannot start in the image '%s': %s",
+			       b->version.runtime, b->version.image, r->text);
 	if (r->reason == SPAWN_SIGNALED)
 		return err_set(e, ERR_FUNCTION, "the build was ended by signal %s%s",
 			       name ? "SIG" : "", name ? name : "unknown");

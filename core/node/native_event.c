@@ -144,7 +144,7 @@ static void
 explain(struct event_run *run, const struct spawn_result *r)
 {
 	struct event *ev = &run->event;
-	char text[160];
+	char text[160], setup[600];
 
 	if (run->output.exceeded) {
 		snprintf(text, sizeof text, "the function printed more than %llu bytes",
@@ -161,7 +161,9 @@ explain(struct event_run *run, const struct spawn_result *r)
 			   : run->malformed.text[0] ? run->malformed.text
 						     : "the sandbox was lost");
 	} else if (r->reason == SPAWN_SETUP_FAILED) {
-		set_reason(ev, REASON_FUNCTION_FAILED, "SetupFailed", r->text);
+		snprintf(setup, sizeof setup, "the runtime '%s' cannot start in the image '%s': %s",
+			 run->version.runtime, run->version.image, r->text);
+		set_reason(ev, REASON_FUNCTION_FAILED, "SetupFailed", setup);
 	} else if (run->malformed.cls != ERR_NONE) {
 		set_reason(ev, REASON_FUNCTION_FAILED, "MalformedAnswer", run->malformed.text);
 	} else if (run->cancelled) {

@@ -117,6 +117,15 @@ def send_message(channel, runner, message, body=b""):
     channel.send(runner._package_codec()[1](message).encode("utf-8") + b"\n" + body)
 
 
+def lacks(name):
+    """By hand: what is missing may be what prints JSON."""
+    text = ("the image's python3 has no module %s: install the whole standard library (Debian's "
+            "package python3, not python3-minimal alone)" % name)
+    say(text)
+    return ('{"v":1,"type":"result","ok":false,"error":{"type":"BadImage","message":"%s"}}\n'
+            % text).encode("ascii", "replace")
+
+
 def main():
     fix_hash_seed()
     sys.path[:] = [p for p in sys.path if os.path.abspath(p) != HERE]
@@ -130,6 +139,9 @@ def main():
         send_message(channel, runner, {
             "v": 1, "type": "result", "ok": False,
             "error": failure.describe(error, runner._package_codec()[1])})
+        sys.exit(1)
+    except ModuleNotFoundError as error:  # of this program's own: no code of the package's is run
+        channel.send(lacks(error.name))
         sys.exit(1)
 
 
