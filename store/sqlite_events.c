@@ -35,7 +35,7 @@ _Static_assert(TYPE_ASYNC == 0 && TYPE_WAIT == 1 && PAYLOAD_NONE == 0 && PAYLOAD
 	       "types, payload kinds and starts on disk");
 _Static_assert(STORE_FUNCTION == 0 && STORE_VERSION == 1 && STORE_TOKEN == 2 &&
 		       STORE_BUILD == 3 && STORE_META == 4 && STORE_IMAGE == 5 && STORE_UPLOAD == 6 &&
-		       STORE_DEPENDENCIES == 7,
+		       STORE_DEPENDENCIES == 7 && STORE_RUNTIME == 8,
 	       "kinds of documents on disk");
 
 static const int64_t key_life_us = 24 * 3600 * US_PER_S;

@@ -194,7 +194,7 @@ read_images(struct db *db, struct named *n, const char *project)
 		"SELECT name FROM docs WHERE kind = ?2 AND (?1 IS NULL OR project = ?1)"
 		" UNION ALL SELECT json_extract(b.value, '$.digest')"
 		" FROM docs i, json_each(i.json, '$.blobs') b"
-		" WHERE i.kind = ?3 AND (?1 IS NULL OR i.project = ?1)"
+		" WHERE i.kind IN (?3, ?5) AND (?1 IS NULL OR i.project = ?1)"
 		" UNION ALL SELECT b.value FROM docs v, json_each(v.json, '$.image_blobs') b"
 		" WHERE v.kind = ?4 AND (?1 IS NULL OR v.project = ?1)";
 	int rc, added = SQLITE_OK;
@@ -206,6 +206,7 @@ read_images(struct db *db, struct named *n, const char *project)
 	sqlite3_bind_int(st, 2, STORE_UPLOAD);
 	sqlite3_bind_int(st, 3, STORE_IMAGE);
 	sqlite3_bind_int(st, 4, STORE_VERSION);
+	sqlite3_bind_int(st, 5, STORE_RUNTIME);
 	while (added == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW)
 		added = add_named(n, (const char *)sqlite3_column_text(st, 0));
 	sqlite3_finalize(st);
@@ -338,7 +339,7 @@ upload_expire(struct db *db, struct request *r)
 	static const char sql[] =
 		"DELETE FROM docs WHERE kind = ?1 AND json_extract(json, '$.at_us') < ?2"
 		" AND (project, name) NOT IN (SELECT i.project, json_extract(b.value, '$.digest')"
-		" FROM docs i, json_each(i.json, '$.blobs') b WHERE i.kind = ?3)"
+		" FROM docs i, json_each(i.json, '$.blobs') b WHERE i.kind IN (?3, ?5))"
 		" AND (project, name) NOT IN (SELECT v.project, b.value"
 		" FROM docs v, json_each(v.json, '$.image_blobs') b WHERE v.kind = ?4)";
 	int rc;
@@ -350,6 +351,7 @@ upload_expire(struct db *db, struct request *r)
 	sqlite3_bind_int64(st, 2, r->time_us);
 	sqlite3_bind_int(st, 3, STORE_IMAGE);
 	sqlite3_bind_int(st, 4, STORE_VERSION);
+	sqlite3_bind_int(st, 5, STORE_RUNTIME);
 	rc = sqlite3_step(st);
 	if (rc == SQLITE_DONE)
 		r->done.answer.len = (size_t)sqlite3_changes(db->handle);

@@ -45,6 +45,7 @@ enum store_kind {
 	STORE_IMAGE,    /* name: unique within the project, parent: its manifest's digest */
 	STORE_UPLOAD,   /* that the project has uploaded a blob, whose digest is the name */
 	STORE_DEPENDENCIES, /* id: a key (64 hex digits); layer_digest: what was made for it */
+	STORE_RUNTIME,  /* a project's own; name: unique within the project; blobs: of its image */
 	STORE_KIND_COUNT
 };
 

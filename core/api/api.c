@@ -35,9 +35,12 @@ static const struct route routes[] = {
 	{ "GET", "/v1/events/{}/logs", AUTH_TOKEN, 0, "", events_logs },
 	{ "GET", "/v1/events/{}/payload", AUTH_TOKEN, 0, "", events_payload },
 	{ "GET", "/v1/cluster", AUTH_TOKEN, 0, "", cluster_status },
-	/* These two lists are short and come whole, whatever page is asked for. */
+	/* This list is short and comes whole, whatever page is asked for. */
 	{ "GET", "/v1/nodes", AUTH_TOKEN, 0, "limit|cursor", cluster_nodes },
-	{ "GET", "/v1/runtimes", AUTH_TOKEN, 0, "limit|cursor", cluster_runtimes },
+	{ "GET", "/v1/runtimes", AUTH_TOKEN, 0, "limit|cursor", runtimes_list },
+	{ "POST", "/v1/runtimes", AUTH_TOKEN, SMALL_BODY_MAX, "", runtimes_create },
+	{ "GET", "/v1/runtimes/{}", AUTH_TOKEN, 0, "", runtimes_show },
+	{ "DELETE", "/v1/runtimes/{}", AUTH_TOKEN, 0, "", runtimes_delete },
 	{ "POST", "/v1/tokens", AUTH_TOKEN, SMALL_BODY_MAX, "", tokens_create },
 	{ "GET", "/v1/tokens", AUTH_TOKEN, 0, "limit|cursor", tokens_list },
 	{ "DELETE", "/v1/tokens/{}", AUTH_TOKEN, 0, "", tokens_delete },

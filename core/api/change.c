@@ -2,7 +2,7 @@
  * Create, update and rollback of a function: one path, since an update is a create over what
  * there is, and a rollback an update whose settings, package and layer are an earlier version's.
  *
- *   read the request ─► settings ─► image ─► package checked and stored ─► version ─► function
+ *   read the request ─► settings ─► runtime ─► image ─► package checked and stored ─► version ─► function
  *   ─► build
  *
  * The version is written before the function, so that a function never points at one that
@@ -19,6 +19,7 @@
 #include "core/base/err.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
+#include "core/model/runtime_rule.h"
 #include "core/scheduler/scheduler.h"
 
 struct change {
@@ -32,6 +33,8 @@ struct change {
 	uint32_t back_to; /* rollback: the version; 0: none */
 	struct version_layers layers; /* its, so that nothing need be built */
 	struct json *image_blobs; /* of the version that is made; NULL: of host, none */
+	struct json *earlier_blobs; /* rollback: of that version's image */
+	struct json *runtime; /* of the project's own, its document; NULL: a node's */
 	struct function_version version;
 	unsigned tries;
 };
@@ -44,6 +47,8 @@ drop_change(void *data)
 
 	json_free(g->metadata);
 	json_free(g->image_blobs);
+	json_free(g->earlier_blobs);
+	json_free(g->runtime);
 	function_clear(&g->f);
 	function_version_clear(&g->version);
 	free(g);
@@ -113,18 +118,6 @@ read_change(struct call *c, bool update, struct err *e)
 		return NULL;
 	}
 	return g;
-}
-
-static int
-check_runtime(struct api *a, const struct json *settings, struct err *e)
-{
-	const char *runtime = json_str(settings, "runtime");
-	struct scheduler *s = a->config.scheduler;
-
-	if (!s || scheduler_nodes_alive(s) == 0 || scheduler_has_runtime(s, runtime))
-		return 0;
-	return err_set(e, ERR_INPUT, "field 'runtime': '%.60s' is not one that a node offers (see runtime-list)",
-		       runtime);
 }
 
 static void
@@ -201,6 +194,20 @@ on_version_stored(void *arg, const struct store_answer *a, const struct err *e)
 	call_release(c);
 }
 
+/* A version keeps its runtime, whatever becomes of the runtime's name. */
+static int
+take_runtime(struct change *g)
+{
+	struct json *j = runtime_rule_inline(g->runtime);
+	const char *image = json_str(g->runtime, "image");
+
+	g->version.own_runtime = json_print(j);
+	json_free(j);
+	if (!strcmp(g->version.image, "host") && image)
+		snprintf(g->version.image, sizeof g->version.image, "%s", image);
+	return g->version.own_runtime ? 0 : -1;
+}
+
 /* The version first: a function never points at one that is not there. */
 static void
 store_change(struct call *c)
@@ -235,6 +242,10 @@ store_change(struct call *c)
 	memcpy(g->version.layer_digest, g->layers.own, sizeof g->layers.own);
 	memcpy(g->version.dependencies_digest, g->layers.dependencies, sizeof g->layers.dependencies);
 	memcpy(g->version.image_digest, g->f.image_digest, sizeof g->version.image_digest);
+	if (g->runtime && take_runtime(g)) {
+		call_problem(c, 503, "store_unavailable", "out of memory");
+		return;
+	}
 	function_version_id(&g->f.id, g->f.latest, id);
 	id_format(&g->f.id, parent);
 	j = function_version_document(&g->version, &g->f, g->image_blobs, g->f.updated_us);
@@ -290,19 +301,38 @@ take_image(struct call *c, const char *digest, const struct json *blobs)
 	check_package(c);
 }
 
-/* What makes a version, or might since it says which image it wants. */
+/* The image of the runtime, where the function says none of its own. */
 static void
-find_image(struct call *c)
+on_runtime(struct call *c, const struct json *own)
 {
 	struct change *g = c->data;
 	const char *image = json_str(g->f.settings, "image");
 
+	g->runtime = own ? json_copy(own) : NULL;
+	if (strcmp(image, "host")) {
+		image_find(c, image, take_image);
+	} else if (own) {
+		struct json *blobs = json_array();
+
+		for (const struct json *b = json_first(json_get(own, "blobs")); b; b = json_next(b))
+			json_add_str(blobs, json_str(b, "digest"));
+		image_again(c, json_str(own, "image_digest"), blobs, take_image);
+		json_free(blobs);
+	} else {
+		take_image(c, "", NULL);
+	}
+}
+
+/* What makes a version, or might since it says which image it wants. */
+static void
+find_runtime(struct call *c)
+{
+	struct change *g = c->data;
+
 	if (!g->needs_version && !g->zip && !json_get(g->metadata, "image"))
 		check_package(c);
-	else if (!strcmp(image, "host"))
-		take_image(c, "", NULL);
 	else
-		image_find(c, image, take_image);
+		runtime_find(c, json_str(g->f.settings, "runtime"), on_runtime);
 }
 
 /* Early, so that a taken name costs no check of a package; doc_create decides. */
@@ -319,7 +349,7 @@ on_name(void *arg, const struct store_answer *a, const struct err *e)
 	else if (e->cls != ERR_NOT_FOUND)
 		call_error(c, e);
 	else if (c->request)
-		find_image(c);
+		find_runtime(c);
 	call_release(c);
 }
 
@@ -337,7 +367,7 @@ functions_create(struct call *c)
 	c->data = g;
 	c->drop = drop_change;
 	g->f.settings = function_settings_new(g->metadata, &e);
-	if (!g->f.settings || check_runtime(c->api, g->f.settings, &e)) {
+	if (!g->f.settings) {
 		call_error(c, &e);
 		return;
 	}
@@ -364,6 +394,35 @@ take_earlier_image(struct call *c, const char *digest, const struct json *blobs)
 }
 
 static void
+restore_image(struct call *c, const struct json *own)
+{
+	struct change *g = c->data;
+
+	(void)own;
+	if (g->f.image_digest[0])
+		image_again(c, g->f.image_digest, g->earlier_blobs, take_earlier_image);
+	else
+		store_change(c);
+}
+
+/* A runtime of the project's own is as it was then, also when it is not there any more. */
+static void
+restore_parts(struct call *c, const struct json *document)
+{
+	struct change *g = c->data;
+	const struct json *own = json_get(document, "own_runtime");
+
+	g->earlier_blobs = json_copy(json_get(document, "image_blobs"));
+	if (!own) {
+		runtime_find(c, json_str(g->f.settings, "runtime"), restore_image);
+		return;
+	}
+	g->runtime = json_copy(own);
+	json_put_str(g->runtime, "image", json_str(document, "image"));
+	restore_image(c, NULL);
+}
+
+static void
 on_earlier(void *arg, const struct store_answer *a, const struct err *e)
 {
 	struct call *c = arg;
@@ -377,13 +436,10 @@ on_earlier(void *arg, const struct store_answer *a, const struct err *e)
 	else if (e)
 		call_error(c, e);
 	else if (!(document = json_parse(a->docs[0].json, strlen(a->docs[0].json), &bad)) ||
-		 function_restore(&g->f, document, &g->layers, &bad) ||
-		 check_runtime(c->api, g->f.settings, &bad))
+		 function_restore(&g->f, document, &g->layers, &bad))
 		call_error(c, &bad);
-	else if (c->request && g->f.image_digest[0])
-		image_again(c, g->f.image_digest, json_get(document, "image_blobs"), take_earlier_image);
 	else if (c->request)
-		store_change(c);
+		restore_parts(c, document);
 	json_free(document);
 	call_release(c);
 }
@@ -415,9 +471,7 @@ on_document(void *arg, const struct store_answer *a, const struct err *e)
 	} else if (g->back_to) {
 		g->rev = a->docs[0].rev;
 		find_earlier(c);
-	} else if (!(settings = function_settings_update(g->f.settings, g->metadata, &bad)) ||
-		   check_runtime(c->api, settings, &bad)) {
-		json_free(settings);
+	} else if (!(settings = function_settings_update(g->f.settings, g->metadata, &bad))) {
 		call_error(c, &bad);
 	} else {
 		g->rev = a->docs[0].rev;
@@ -426,7 +480,7 @@ on_document(void *arg, const struct store_answer *a, const struct err *e)
 		g->f.settings = settings;
 		function_settle(&g->f);
 		if (c->request)
-			find_image(c);
+			find_runtime(c);
 	}
 	call_release(c);
 }

@@ -116,14 +116,6 @@ cluster_nodes(struct call *c)
 	call_items(c, s ? scheduler_node_list(s) : json_array(), NULL);
 }
 
-void
-cluster_runtimes(struct call *c)
-{
-	struct scheduler *s = c->api->config.scheduler;
-
-	call_items(c, s ? scheduler_runtime_list(s) : json_array(), NULL);
-}
-
 /* ---- for nodes ---- */
 
 void

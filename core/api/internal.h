@@ -191,7 +191,6 @@ void cluster_health(struct call *c);
 void cluster_ready(struct call *c);
 void cluster_status(struct call *c);
 void cluster_nodes(struct call *c);
-void cluster_runtimes(struct call *c);
 void node_register(struct call *c);
 
 /* ---- blob.c ---- */
@@ -217,6 +216,16 @@ void image_again(struct call *c, const char *digest, const struct json *blobs, i
 /* ---- dependencies.c ---- */
 void node_dependencies_get(struct call *c);
 void node_dependencies_put(struct call *c);
+
+/* ---- runtimes.c ---- */
+void runtimes_list(struct call *c);
+void runtimes_show(struct call *c);
+void runtimes_create(struct call *c);
+void runtimes_delete(struct call *c);
+/* own: the document of a runtime of the project's, lent; NULL: a node's.  Answers 400 itself when
+ * there is none of that name. */
+typedef void (*runtime_fn)(struct call *c, const struct json *own);
+void runtime_find(struct call *c, const char *name, runtime_fn fn);
 
 /* ---- api.c ---- */
 int api_send(struct api *a, const struct message *m, const void *payload, size_t len, struct err *e);

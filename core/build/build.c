@@ -60,6 +60,7 @@ run_free(struct build_run *b)
 		layers_remove(layers, b->package_layer);
 	env_free(&b->env);
 	buf_free(&b->needs);
+	runtime_free(b->own_runtime);
 	tail_free(&b->log);
 	event_clear(&b->failure);
 	function_version_clear(&b->version);
@@ -426,9 +427,10 @@ prepare(struct build_run *b, const struct message *job, struct err *e)
 	b->telling = b->timer ? loop_timer_add(n->c.loop, build_tell, b, e) : NULL;
 	if (!b->telling)
 		return -1;
-	b->runtime = runtimes_find(n->c.runtimes, b->version.runtime);
+	b->runtime = runtime_use(n->c.runtimes, b->version.runtime, b->version.own_runtime,
+				 &b->own_runtime, e);
 	if (!b->runtime)
-		return err_set(e, ERR_INPUT, "the node has no runtime '%s'", b->version.runtime);
+		return -1;
 	return use_image(b, e);
 }
 

@@ -34,7 +34,8 @@ static void
 make_key(const struct function_version *v, const void *needs, size_t len, char key[SHA256_HEX_MAX])
 {
 	const char *image = v->image_digest[0] ? v->image_digest : "host";
-	const char *texts[] = { v->project_id, v->runtime, image };
+	const char *own = v->own_runtime ? v->own_runtime : "";
+	const char *texts[] = { v->project_id, v->runtime, own, image };
 	uint8_t digest[SHA256_BYTES];
 	struct sha256 hash;
 

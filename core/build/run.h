@@ -23,6 +23,7 @@ struct build_run {
 	struct driver_run base; /* first */
 	struct function_version version;
 	const struct runtime *runtime;
+	struct runtime *own_runtime; /* that is it, for a version that has one */
 	const struct node_image *image; /* NULL: host, or not there yet */
 	struct image_wait *image_wait;
 	struct env env;

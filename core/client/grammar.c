@@ -78,6 +78,15 @@ static const struct opt event_list_options[] = {
 	{ 0 }
 };
 
+static const struct opt runtime_create_options[] = {
+	{ .name = "image", .arg = "REF", .help = "what it is in, see image-list --uploaded" },
+	{ .name = "command", .arg = "WORDS", .help = "runs an event: words between blanks, or a JSON list" },
+	{ .name = "build", .arg = "WORDS", .help = "builds a version, likewise (default: nothing to do)" },
+	{ .name = "env", .arg = "K=V", .flags = OPT_MANY, .help = "a variable; repeat for more" },
+	{ .name = "description", .arg = "TEXT", .help = "for people" },
+	{ 0 }
+};
+
 static const struct opt token_create_options[] = {
 	{ .name = "description", .arg = "TEXT", .help = "for people" },
 	{ 0 }
@@ -155,6 +164,13 @@ static const struct command commands[] = {
 	  cmd_event_logs },
 	{ "runtime-list", "", 0, 0, BOTH, NULL, "the runtimes that functions can use", NULL,
 	  cmd_runtime_list },
+	{ "runtime-show", "R", 1, 1, BOTH, NULL, "one runtime, by name", NULL, cmd_runtime_show },
+	{ "runtime-create", "NAME", 1, 1, BOTH, runtime_create_options,
+	  "make a runtime of an uploaded image",
+	  "Functions can then be made with --runtime NAME. See pratai-runtime(7).\n",
+	  cmd_runtime_create },
+	{ "runtime-delete", "R...", 1, OPT_OPERANDS_MAX, COMMAND_SERVER, NULL, "delete runtimes",
+	  "Versions of functions that run on them go on.\n", cmd_runtime_delete },
 	{ "cluster-status", "", 0, 0, BOTH, NULL, "the control plane, its nodes and events", NULL,
 	  cmd_cluster_status },
 	{ "node-list", "", 0, 0, BOTH, NULL, "the nodes", NULL, cmd_node_list },

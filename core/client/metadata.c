@@ -60,8 +60,8 @@ put_field(struct json *out, size_t i, const char *value, struct err *e)
 	return 0;
 }
 
-static int
-put_env(struct json *out, const struct opt_values *v, struct err *e)
+int
+metadata_put_env(struct json *out, const struct opt_values *v, struct err *e)
 {
 	struct json *env = json_object();
 	const char *pair;
@@ -144,7 +144,7 @@ metadata_make(const struct opt_values *v, const char *name, struct err *e)
 		if (opt_given(v, fields[i].option))
 			rc = put_field(out, i, opt_get(v, fields[i].option), e);
 	if (rc == 0 && opt_given(v, "env"))
-		rc = put_env(out, v, e);
+		rc = metadata_put_env(out, v, e);
 	if (rc == 0 && opt_given(v, "tags"))
 		rc = put_tags(out, v, e);
 	if (rc == 0 && opt_given(v, "allow"))

@@ -12,4 +12,8 @@ struct opt_values;
 /* name: NULL for an update.  malloc'd text of an object; NULL: ERR_INPUT names the option. */
 char *metadata_make(const struct opt_values *v, const char *name, struct err *e);
 
+/* --env as the member "env".  -1: ERR_INPUT. */
+struct json;
+int metadata_put_env(struct json *out, const struct opt_values *v, struct err *e);
+
 #endif

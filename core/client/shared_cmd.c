@@ -83,14 +83,6 @@ client_delete(struct client *c, const char *prefix)
 }
 
 int
-cmd_runtime_list(struct client *c)
-{
-	static const char *const columns[] = { "name", "description", NULL };
-
-	return client_list(c, "/v1/runtimes", ROWS_MAX, columns, "name");
-}
-
-int
 cmd_cluster_status(struct client *c)
 {
 	return client_show(c, "/v1/cluster", "version");

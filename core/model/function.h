@@ -76,6 +76,8 @@ struct function_version {
 	char network[16];
 	char *allow; /* with network "egress", a JSON array for function_allow_parse, owned, or NULL */
 	char *env; /* JSON object, owned */
+	char *own_runtime; /* of the project's own, a JSON object as runtime_rule.h has it, owned;
+			    * NULL: a node's, by its name */
 	char *reason; /* state_reason, owned, or NULL */
 };
 void function_version_clear(struct function_version *v);

@@ -11,6 +11,7 @@
 #include "core/base/json.h"
 #include "core/base/net_rule.h"
 #include "core/base/str.h"
+#include "core/model/runtime_rule.h"
 
 static const char *const state_words[] = {
 	[VERSION_BUILDING] = "building",
@@ -25,6 +26,7 @@ void
 function_version_clear(struct function_version *v)
 {
 	free(v->env);
+	free(v->own_runtime);
 	free(v->allow);
 	free(v->reason);
 	memset(v, 0, sizeof *v);
@@ -37,7 +39,8 @@ function_version_copy(struct function_version *to, const struct function_version
 	to->env = from->env ? strdup(from->env) : NULL;
 	to->reason = from->reason ? strdup(from->reason) : NULL;
 	to->allow = from->allow ? strdup(from->allow) : NULL;
-	if ((from->env && !to->env) || (from->allow && !to->allow) || (from->reason && !to->reason)) {
+	to->own_runtime = from->own_runtime ? strdup(from->own_runtime) : NULL;
+	if ((from->own_runtime && !to->own_runtime) || (from->env && !to->env) || (from->allow && !to->allow) || (from->reason && !to->reason)) {
 		function_version_clear(to);
 		return -1;
 	}
@@ -124,6 +127,8 @@ function_version_encode(const struct function_version *v)
 		json_put_raw(j, "allow", v->allow, strlen(v->allow));
 	if (v->env)
 		json_put_raw(j, "env", v->env, strlen(v->env));
+	if (v->own_runtime)
+		json_put_raw(j, "own_runtime", v->own_runtime, strlen(v->own_runtime));
 	json_put_str(j, "reason", v->reason);
 	return j;
 }
@@ -232,6 +237,7 @@ int
 function_version_parse(const struct json *j, struct function_version *v, struct err *e)
 {
 	const struct json *env = json_get(j, "env"), *allow = json_get(j, "allow");
+	const struct json *own = json_get(j, "own_runtime");
 	struct net_rules rules;
 	const char *wrong;
 
@@ -250,6 +256,11 @@ function_version_parse(const struct json *j, struct function_version *v, struct 
 				   : NULL;
 		if (!v->allow)
 			wrong = "allow";
+	}
+	if (!wrong && own) {
+		v->own_runtime = runtime_rule_check(own, NULL) == 0 ? json_print(own) : NULL;
+		if (!v->own_runtime)
+			wrong = "own_runtime";
 	}
 	if (wrong) {
 		function_version_clear(v);

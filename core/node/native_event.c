@@ -38,6 +38,7 @@ struct event_run {
 	struct event event;
 	struct function_version version;
 	const struct runtime *runtime;
+	struct runtime *own_runtime; /* that is it, for a version that has one */
 	void *payload;
 	size_t payload_len;
 	struct env env;
@@ -79,6 +80,7 @@ run_free(struct event_run *run)
 	output_free(&run->output);
 	buf_free(&run->response);
 	env_free(&run->env);
+	runtime_free(run->own_runtime);
 	event_clear(&run->event);
 	function_version_clear(&run->version);
 	free(run->payload);
@@ -575,9 +577,10 @@ prepare(struct event_run *run, const struct message *job, const void *payload, s
 	if (len)
 		memcpy(run->payload, payload, len);
 	run->payload_len = len;
-	run->runtime = runtimes_find(n->c.runtimes, run->version.runtime);
+	run->runtime = runtime_use(n->c.runtimes, run->version.runtime, run->version.own_runtime,
+				 &run->own_runtime, e);
 	if (!run->runtime)
-		return err_set(e, ERR_INPUT, "the node has no runtime '%s'", run->version.runtime);
+		return -1;
 	return read_network(run, e);
 }
 

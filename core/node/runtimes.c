@@ -16,6 +16,7 @@
 #include "core/base/fdio.h"
 #include "core/base/json.h"
 #include "core/base/str.h"
+#include "core/model/runtime_rule.h"
 
 enum { RUNTIME_JSON_MAX = 64 << 10 };
 
@@ -27,40 +28,13 @@ struct runtimes {
 static int
 read_argv(const struct json *j, const char *key, char **argv, struct err *e)
 {
-	const struct json *list = json_get(j, key);
 	int n = 0;
 
-	if (!list || json_is_null(list))
-		return 0;
-	if (!json_is_array(list) || json_count(list) > RUNTIME_ARGV_MAX)
-		return err_set(e, ERR_INPUT, "'%s' is not a list of at most %d words", key,
-			       RUNTIME_ARGV_MAX);
-	for (const struct json *w = json_first(list); w; w = json_next(w), n++) {
-		const char *word = json_string_value(w);
-
-		if (!word || (n == 0 && *word != '/'))
-			return err_set(e, ERR_INPUT, "'%s' is not a list of words that begins with "
-				       "an absolute path", key);
-		argv[n] = strdup(word);
+	for (const struct json *w = json_first(json_get(j, key)); w; w = json_next(w), n++) {
+		argv[n] = strdup(json_string_value(w));
 		if (!argv[n])
 			return err_set(e, ERR_NODE, "out of memory");
 	}
-	return 0;
-}
-
-static int
-read_env(const struct json *j, struct runtime *r, struct err *e)
-{
-	const struct json *env = json_get(j, "env");
-
-	if (!env || json_is_null(env))
-		return 0;
-	if (!json_is_object(env))
-		return err_set(e, ERR_INPUT, "'env' is not an object");
-	for (const struct json *m = json_first(env); m; m = json_next(m))
-		if (!json_is_string(m))
-			return err_set(e, ERR_INPUT, "'env': '%s' is not a text", json_key(m));
-	r->env = json_copy(env);
 	return 0;
 }
 
@@ -69,15 +43,14 @@ read_description(const struct json *j, struct runtime *r, struct err *e)
 {
 	const char *description = json_str(j, "description");
 
-	if (!json_is_object(j))
-		return err_set(e, ERR_INPUT, "not an object");
+	if (runtime_rule_check(j, e))
+		return -1;
 	r->description = strdup(description ? description : "");
 	if (!r->description)
 		return err_set(e, ERR_NODE, "out of memory");
-	if (read_argv(j, "command", r->command, e) || read_argv(j, "build", r->build, e) ||
-	    read_env(j, r, e))
-		return -1;
-	return r->command[0] ? 0 : err_set(e, ERR_INPUT, "no 'command'");
+	if (json_is_object(json_get(j, "env")))
+		r->env = json_copy(json_get(j, "env"));
+	return read_argv(j, "command", r->command, e) || read_argv(j, "build", r->build, e) ? -1 : 0;
 }
 
 static void
@@ -183,6 +156,33 @@ runtimes_find(const struct runtimes *rs, const char *name)
 		if (!strcmp(rs->item[i].name, name))
 			return &rs->item[i];
 	return NULL;
+}
+
+const struct runtime *
+runtime_use(const struct runtimes *rs, const char *name, const char *own, struct runtime **made,
+	    struct err *e)
+{
+	const struct runtime *r = own ? NULL : runtimes_find(rs, name);
+	struct json *j;
+	int rc;
+
+	if (!own && !r)
+		err_set(e, ERR_INPUT, "the node has no runtime '%s'", name);
+	if (!own)
+		return r;
+	*made = calloc(1, sizeof **made);
+	j = json_parse(own, strlen(own), e);
+	rc = *made && j ? read_description(j, *made, e) : err_set(e, ERR_NODE, "runtime: out of memory");
+	json_free(j);
+	return rc ? NULL : *made;
+}
+
+void
+runtime_free(struct runtime *r)
+{
+	if (r)
+		runtime_clear(r);
+	free(r);
 }
 
 size_t

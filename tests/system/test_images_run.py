@@ -288,3 +288,111 @@ def test_restart_of_the_node(platform, image):
     wait_for(lambda: platform.driver() and platform.driver() != [old], 30, "another node")
     wait_for(lambda: platform.http("GET", "/readyz").status_code == 200, 30, "readiness")
     assert answer(platform, name)["release"] == "debian" and layers_of(platform) == before
+
+
+# ---- A runtime of the project's own, by pratai-runtime(7) ----
+
+RUN = r"""#!/bin/sh
+set -e
+. /function/main.sh
+printf '{"v":1,"type":"imported"}\n' >&3
+read -r event <&3 || exit 0
+bytes=$(printf %s "$event" | sed -n 's/.*"bytes":\([0-9]*\).*/\1/p')
+if head -c "${bytes:-0}" <&3 | main >/tmp/answer; then
+    printf '{"v":1,"type":"result","ok":true,"content_type":"text/plain","bytes":%d}\n' $(wc -c </tmp/answer) >&3
+    cat /tmp/answer >&3
+else
+    printf '{"v":1,"type":"result","ok":false,"error":{"type":"Failed","message":"main failed"}}\n' >&3
+fi
+"""
+CHECK = r"""#!/bin/sh
+read -r request <&3
+[ -f /function/main.sh ] && echo '{"v":1,"type":"result","ok":true}' >&3 && exit
+echo '{"v":1,"type":"result","ok":false,"error":{"type":"NoMain","message":"there is no main.sh"}}' >&3
+"""
+
+
+@pytest.fixture(scope="module")
+def shell(platform, base):
+    """The runtime's name."""
+    push(platform, "example/shell:1", base, small(
+        entry("opt/shell/run", RUN, mode=0o755), entry("opt/shell/check", CHECK, mode=0o755)), Env=["WORD=image's"])
+    made = platform.ok("runtime-create", "shell", "--image", "example/shell:1", "--command", "/opt/shell/run",
+                       "--build", "/opt/shell/check", "--env", "OWN=runtime's", "--env", "BOTH=runtime's",
+                       "--description", "main of main.sh", "-f", "json").json()
+    assert made["command"] == ["/opt/shell/run"] and made["image"] == "example/shell:1"
+    return "shell"
+
+
+SHOUT = "main() { tr a-z A-Z; echo \" $WORD $OWN $BOTH\"; echo said >&2; }\n"
+
+
+def test_own_runtime(platform, shell):
+    shown = platform.ok("runtime-show", shell, "-f", "json").json()
+    listed = {r["name"]: r for r in platform.ok("runtime-list", "-f", "json").json()}
+    assert {"exec", "nodejs", "python3", "shell"} == set(listed) and listed["python3"]["image"] == "host"
+    assert listed["shell"]["image"] == "example/shell:1" and shown["description"] == "main of main.sh"
+    assert platform.ok("runtime-show", "exec", "-f", "json").json()["name"] == "exec"
+    name = platform.wait_function({"main.sh": SHOUT}, runtime=shell, memory=32, env={"BOTH": "function's"})
+    r = platform.call(name, b"hello", headers={"Content-Type": "text/plain"})
+    assert r.text == "HELLO image's runtime's function's\n"
+    assert platform.log_of(r.headers["Pratai-Event-Id"]) == "said"
+    assert platform.get(f"/v1/functions/{name}")["image_digest"] == shown["image_digest"].partition(":")[2]
+    assert reason(platform, {"main": "x"}, runtime=shell) == "there is no main.sh"
+    bad = platform.wait_function({"main.sh": "main() { return 1; }\n"}, runtime=shell, memory=32)
+    assert "main failed" in platform.problem(platform.call(bad), 502, "function_failed")
+
+
+def test_own_runtime_on_another_image(platform, base, shell):
+    """The function's image counts; one that has not what the runtime starts is named."""
+    push(platform, "other-shell", base, small(entry("opt/shell/run", RUN.replace("text/plain", "text/html"), mode=0o755),
+                                              entry("opt/shell/check", CHECK, mode=0o755)))
+    name = platform.wait_function({"main.sh": "main() { cat; }\n"}, runtime=shell, image="other-shell", memory=32)
+    assert platform.call(name, b"x").headers["Content-Type"] == "text/html"
+    push(platform, "bare", base)
+    text = reason(platform, {"main.sh": SHOUT}, runtime=shell, image="bare")
+    assert text == "the runtime 'shell' cannot start in the image 'bare': /opt/shell/check: not found"
+
+
+def test_own_runtime_goes(platform, base):
+    """What runs on it goes on, also back to an earlier version; a new version is not to be had."""
+    layer = small(entry("opt/shell/run", RUN, mode=0o755))
+    push(platform, "going", base, layer)
+    platform.ok("runtime-create", "going", "--image", "going", "--command", '["/opt/shell/run"]')
+    name = platform.wait_function({"main.sh": "main() { echo one; }\n"}, runtime="going", memory=32)
+    r = platform.upload({}, {"main.sh": "main() { echo two; }\n"}, method="PATCH", path=f"/v1/functions/{name}")
+    assert r.status_code == 200, r.text
+    wait_for(lambda: platform.call(name).text == "two\n", 60, "the new version")
+    platform.ok("image-delete", "--uploaded", "going")
+    platform.ok("runtime-delete", "going")
+    assert platform.call(name).text == "two\n"
+    platform.ok("function-rollback", name, "--to", 1)
+    wait_for(lambda: platform.call(name).text == "one\n", 60, "the old version")
+    r = platform.upload({"description": "only this"}, method="PATCH", path=f"/v1/functions/{name}")
+    assert r.status_code == 200, r.text
+    r = platform.upload({"memory": 64}, method="PATCH", path=f"/v1/functions/{name}")
+    assert "'going'" in platform.problem(r, 400, "invalid_request")
+    assert "'going'" in platform.problem(platform.http("GET", "/v1/runtimes/going"), 404, "not_found")
+
+
+@pytest.mark.parametrize("fields,status,words", [
+    ({"name": "python3"}, 409, "a runtime of the nodes"), ({"name": "shell"}, 409, "exists already"),
+    ({"name": "a/b"}, 400, "name"), ({"name": "x" * 32}, 400, "31"), ({"name": None}, 400, "name"),
+    ({"image": "no-such"}, 400, "no-such"), ({"image": "host"}, 400, "host"), ({"image": None}, 400, "image"),
+    ({"command": None}, 400, "command"), ({"command": []}, 400, "command"), ({"command": "x"}, 400, "command"),
+    ({"command": ["sh"]}, 400, "absolute"), ({"command": ["/x", 5]}, 400, "command"),
+    ({"command": ["/x"] * 65}, 400, "64"), ({"build": ["x"]}, 400, "build"), ({"env": []}, 400, "env"),
+    ({"env": {"A": 5}}, 400, "'A'"), ({"env": {"A=B": "x"}}, 400, "A=B"), ({"env": {"A": "x" * 40000}}, 400, "32768"),
+    ({"description": 5}, 400, "description"), ({"other": 1}, 400, "other")])
+def test_bad_runtimes(platform, shell, fields, status, words):
+    ask = {"name": "bad", "image": "example/shell:1", "command": ["/x"], **fields}
+    r = platform.http("POST", "/v1/runtimes", json={k: v for k, v in ask.items() if v is not None})
+    assert words in platform.problem(r, status, "conflict" if status == 409 else "invalid_request")
+    assert "bad" not in [r["name"] for r in platform.get("/v1/runtimes")["items"]]
+
+
+def test_runtimes_of_nodes_stay(platform):
+    platform.problem(platform.http("DELETE", "/v1/runtimes/python3"), 403, "forbidden")
+    platform.problem(platform.http("DELETE", "/v1/runtimes/no-such"), 404, "not_found")
+    r = platform.cli("runtime-create", "x", "--image", "y")
+    assert r.code != 0 and "--command" in r.err

@@ -586,8 +586,11 @@ test_a_version_is_what_the_settings_say(void **state)
 	assert_int_equal(v.version, 4);
 	assert_string_equal(v.env, "{\"A\":\"b\"}");
 	reads_back(&v);
+	v.own_runtime = strdup("{\"command\":[\"/x\",\"y\"],\"env\":{\"A\":\"b\"}}");
+	reads_back(&v);
 	assert_int_equal(function_version_copy(&copy, &v), 0);
 	assert_ptr_not_equal(copy.env, v.env);
+	assert_string_equal(copy.own_runtime, v.own_runtime);
 	reads_back(&copy);
 	function_version_clear(&copy);
 	function_version_clear(&v);

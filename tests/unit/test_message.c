@@ -320,6 +320,9 @@ test_every_wrong_member_of_event_and_version_is_named(void **state)
 		{ "version", "timeout_s", "86401" }, { "version", "pids", "\"1\"" },
 		{ "version", "retries", "null" }, { "version", "limit", "1.5" },
 		{ "version", "output_bytes", "1e10" }, { "version", "env", "[]" },
+		{ "version", "own_runtime", "5" }, { "version", "own_runtime", "{}" },
+		{ "version", "own_runtime", "{\"command\":[\"sh\"]}" },
+		{ "version", "own_runtime", "{\"command\":[\"/x\"],\"env\":{\"A\":1}}" },
 	};
 	char *text = encoded(3);
 	struct json *j = json_parse(text, strlen(text), NULL);

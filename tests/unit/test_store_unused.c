@@ -313,14 +313,21 @@ put_upload(struct fixture *f, const char *project, const char *digest, int64_t a
 }
 
 static void
-put_image(struct fixture *f, const char *project, const char *id, const char *one, const char *other)
+put_image_as(struct fixture *f, enum store_kind kind, const char *project, const char *id, const char *one,
+	     const char *other)
 {
 	char json[400];
-	struct store_doc d = doc_of(STORE_IMAGE, id, project, id, json);
+	struct store_doc d = doc_of(kind, id, project, id, json);
 
 	snprintf(json, sizeof(json), "{\"blobs\":[{\"digest\":\"%s\"},{\"digest\":\"%s\"}]}", one,
 		 other);
 	assert_int_equal(DO(f, store_doc_create, &d), ERR_NONE);
+}
+
+static void
+put_image(struct fixture *f, const char *project, const char *id, const char *one, const char *other)
+{
+	put_image_as(f, STORE_IMAGE, project, id, one, other);
 }
 
 static void
@@ -370,8 +377,13 @@ test_blobs_of_images(void **state)
 	assert_int_equal(expire(f, now - DAY_US), 0);
 	assert_int_equal(sweep(f, later), 1);
 	assert_false(has_blob(f, stale));
-	/* Without its name an image is gone, what a version runs on is not. */
+	/* A runtime keeps it without its name. */
+	put_image_as(f, STORE_RUNTIME, "p", "runtime", manifest, layer);
 	assert_int_equal(DO(f, store_doc_delete, STORE_IMAGE, "image"), ERR_NONE);
+	assert_int_equal(expire(f, now - DAY_US), 0);
+	assert_int_equal(sweep(f, later), 0);
+	assert_int_equal(DO(f, store_doc_delete, STORE_RUNTIME, "runtime"), ERR_NONE);
+	/* Without either an image is gone, what a version runs on is not. */
 	assert_int_equal(expire(f, now - DAY_US), 1);
 	assert_int_equal(sweep(f, later), 2);
 	assert_true(has_blob(f, run) && has_blob(f, fresh));
