@@ -351,7 +351,7 @@ def make_layers(root, count):
     for file, value in (("config.json", config), ("manifest.json", manifest)):
         with open(os.path.join(top, file), "w") as f:
             json.dump(value, f)
-    must("tar", "-C", top, "-cf", top + ".tar", ".")
+    must("tar", "-C", top, "-cf", top + ".tar", *sorted(os.listdir(top), reverse=True))
     must(PRATAI, "image-import", "--no-upload", "--root", root, "--name", name, top + ".tar")
     return name
 
