@@ -6,9 +6,9 @@ import os
 import pathlib
 import subprocess
 
-from sandboxes import BUILD
-
 SECONDS = 600
+# Of all builds: a sanitizer's makes none of its own.
+CACHE = pathlib.Path(__file__).resolve().parent.parent / "build/images"
 
 
 class Unreachable(Exception):
@@ -30,11 +30,10 @@ def layer(*packages, suite=None):
     own, sources = own_suite()
     suite = suite or own
     key = hashlib.sha256(json.dumps([suite, sorted(packages)]).encode()).hexdigest()[:12]
-    directory = BUILD / "images"
-    path, about = directory / f"{suite}-{key}.tar.zst", directory / f"{suite}-{key}.json"
+    path, about = CACHE / f"{suite}-{key}.tar.zst", CACHE / f"{suite}-{key}.json"
     if not about.exists():
-        directory.mkdir(exist_ok=True)
-        new = directory / f"tmp-{os.getpid()}.tar.zst"
+        CACHE.mkdir(parents=True, exist_ok=True)
+        new = CACHE / f"tmp-{os.getpid()}.tar.zst"
         p = subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--include=" + ",".join(packages), suite,
                             new, *(sources if suite == own else [])],
                            capture_output=True, text=True, check=False, timeout=SECONDS)
