@@ -35,6 +35,7 @@ ARROWS = {
 LIBRARIES = {
     r"cjson/.*": ["core/base/json.c"],
     r"sodium.*": ["core/base/crypto.c"],
+    r"openssl/sha\.h": ["core/base/crypto.c"],
     r"zmq.*": ["netio/mq.c"],
     r"curl/.*": ["netio/http_client.c"],
     r"microhttpd\.h": ["netio/http_private.h"],
