@@ -103,7 +103,7 @@ test_no_difference(void **state)
 	stop();
 	assert_true(strlen(fresh) > 2000);
 	start();
-	usleep(50000);
+	await_held();
 	/* The first of its root. */
 	res = run(r, look, held, sizeof held);
 	assert_true(was_held(&res) && !had_root(&res));
