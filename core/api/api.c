@@ -9,6 +9,7 @@
 #include "core/base/err.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
+#include "core/base/str.h"
 #include "core/model/manifest.h"
 #include "netio/loop.h"
 
@@ -194,9 +195,15 @@ static void
 on_too_large(void *arg, struct http_request *r, int64_t limit)
 {
 	const struct call *c = http_request_get(r);
+	const char *length = http_header(r, "Content-Length");
 	char detail[128];
+	int64_t bytes;
 
 	(void)arg;
+	/* Too long for any disk, or for ours now? */
+	if (c && c->route->handle == images_blob_put && length &&
+	    !str_int(length, 0, INT64_MAX, &bytes) && bytes > IMAGE_BLOB_MAX_BYTES)
+		limit = IMAGE_BLOB_MAX_BYTES;
 	if (c && c->route->handle == images_blob_put && limit < IMAGE_BLOB_MAX_BYTES) {
 		snprintf(detail, sizeof detail, "the disk has no room for a blob of more than %lld bytes now",
 			 (long long)limit);
