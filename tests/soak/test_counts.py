@@ -95,7 +95,13 @@ class Leaker:
         self.kept.append(os.open("/dev/null", os.O_RDONLY))
 
     def memory(self):
-        self.made.append(bytearray(128))
+        """As an allocator's would: 128 bytes more of a heap are touched.  One of this
+        interpreter's could be where something was freed."""
+        if not self.made:
+            heap = mmap.mmap(-1, 16 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            heap.madvise(mmap.MADV_NOHUGEPAGE)
+            self.made.append(heap)
+        self.made[0][self.count * 128] = 1
 
     def mapping(self):
         self.made.append(mmap.mmap(-1, 4096))
