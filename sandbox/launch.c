@@ -318,8 +318,22 @@ child_close_copies(struct child *c)
 		fd_close(&c->binds[i]);
 }
 
+/* The child's own failure, where that is why ours went wrong: nothing can be written to a process
+ * that has ended. */
 static void
-undo(struct child *c)
+take_cause(const struct child *c, struct err *e)
+{
+	struct record r;
+
+	if (c->status_r < 0 || read(c->status_r, &r, sizeof r) != (ssize_t)sizeof r ||
+	    r.kind != RECORD_FAILED)
+		return;
+	*e = r.error;
+	e->step[sizeof e->step - 1] = e->text[sizeof e->text - 1] = '\0';
+}
+
+static void
+undo(struct child *c, struct err *e)
 {
 	/* Between the two steps we are in the sandbox's. */
 	if (c->spec->netns >= 0 && setns(c->spec->netns_home, CLONE_NEWNET))
@@ -331,6 +345,7 @@ undo(struct child *c)
 		while (waitid(P_PIDFD, (id_t)c->pidfd, &info, WEXITED) < 0 && errno == EINTR)
 			;
 	}
+	take_cause(c, e);
 	uplink_kill(&c->uplink);
 	uplink_wait_end(&c->uplink);
 	fd_close(&c->pidfd);
@@ -377,7 +392,7 @@ child_launch(struct sandbox *sb, struct child *c, struct err *e)
 		rc = find_place(c, e) || run_steps(c, e) ? -1 : 0;
 	child_close_copies(c);
 	if (rc) {
-		undo(c);
+		undo(c, e);
 		sandbox_release(sb);
 		return -1;
 	}
@@ -405,7 +420,7 @@ sandbox_start(struct sandbox *sb, const struct sandbox_spec *spec, struct err *e
 	child_init(&c, spec);
 	if (plan_make(&c.plan, spec, probe_has(PROBE_TMPFS_XATTR), e)) {
 		err_step(e, "plan");
-		undo(&c);
+		undo(&c, e);
 		return -1;
 	}
 	if (child_launch(sb, &c, e))
