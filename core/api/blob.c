@@ -133,23 +133,10 @@ put(struct call *c, store_fn fn)
 	store_blob_put(c->api->config.store, c->param, *fd, fn, c);
 }
 
-static void
-on_blob_kept(void *arg, const struct store_answer *a, const struct err *e)
-{
-	struct call *c = arg;
-
-	(void)a;
-	if (e)
-		call_error(c, e);
-	else
-		call_status(c, 204);
-	call_release(c);
-}
-
 void
 node_blob_put(struct call *c)
 {
-	put(c, on_blob_kept);
+	put(c, call_done);
 }
 
 /* ---- in, from users ---- */

@@ -305,3 +305,16 @@ call_error(struct call *c, const struct err *e)
 
 	call_problem(c, table[e->cls].status, table[e->cls].type, "%s", e->text);
 }
+
+void
+call_done(void *arg, const struct store_answer *a, const struct err *e)
+{
+	struct call *c = arg;
+
+	(void)a;
+	if (e)
+		call_error(c, e);
+	else
+		call_status(c, 204);
+	call_release(c);
+}

@@ -121,6 +121,9 @@ void call_json_at(struct call *c, int status, struct json *j, const char *locati
 /* A list's answer: takes items over. */
 void call_items(struct call *c, struct json *items, const char *next);
 void call_status(struct call *c, int status);
+/* A store_fn, for what has no more to say than that it is done: 204, or the error; arg: the call,
+ * which is released. */
+void call_done(void *arg, const struct store_answer *a, const struct err *e);
 /* problem+json; type is one of CONTRACT.md's. */
 void call_problem(struct call *c, int status, const char *type, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));

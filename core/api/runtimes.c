@@ -252,26 +252,13 @@ runtimes_show(struct call *c)
 }
 
 static void
-on_deleted(void *arg, const struct store_answer *a, const struct err *e)
-{
-	struct call *c = arg;
-
-	(void)a;
-	if (e)
-		call_error(c, e);
-	else
-		call_status(c, 204);
-	call_release(c);
-}
-
-static void
 on_to_delete(void *arg, const struct store_answer *a, const struct err *e)
 {
 	struct call *c = arg;
 
 	if (was_found(c, e)) {
 		call_hold(c);
-		store_doc_delete(c->api->config.store, STORE_RUNTIME, a->docs[0].id, on_deleted, c);
+		store_doc_delete(c->api->config.store, STORE_RUNTIME, a->docs[0].id, call_done, c);
 	}
 	call_release(c);
 }
